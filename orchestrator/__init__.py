@@ -1,0 +1,77 @@
+"""Relaunch a learner's lab: cancel the old instance, wait through its teardown, launch again.
+
+The public names, all importable from here; ``orchestrator.skillable`` has the client of the
+platform, ``orchestrator.waiting`` the schedules, ``orchestrator.testing`` clocks and fakes,
+``orchestrator.machine`` the pure state machine.
+"""
+
+from orchestrator.clocks import AsyncSystemClock, SystemClock
+from orchestrator.errors import (
+    AnswerLost,
+    AnswerUnreadable,
+    CallRefused,
+    ConfigurationError,
+    IllegalTransition,
+    InvalidRequest,
+    KeyRejected,
+    NotSent,
+    PlatformError,
+    PlatformUnavailable,
+    PlatformUnreachable,
+    RateLimited,
+    RelaunchError,
+    RelaunchNotLaunched,
+)
+from orchestrator.labs import (
+    DisplaceAnswer,
+    Displaced,
+    InstanceDetails,
+    Labs,
+    LaunchAnswer,
+    LaunchParameters,
+    Phase,
+    RunningInstance,
+    SavedInstance,
+)
+from orchestrator.machine.run import Policy, Run
+from orchestrator.progress import Left, Outcome, Progress
+from orchestrator.relauncher import AsyncRelaunch, AsyncRelauncher, Relaunch, Relauncher
+from orchestrator.session import Schedules
+
+__all__ = [
+    "AnswerLost",
+    "AnswerUnreadable",
+    "AsyncRelaunch",
+    "AsyncRelauncher",
+    "AsyncSystemClock",
+    "CallRefused",
+    "ConfigurationError",
+    "DisplaceAnswer",
+    "Displaced",
+    "IllegalTransition",
+    "InstanceDetails",
+    "InvalidRequest",
+    "KeyRejected",
+    "Labs",
+    "LaunchAnswer",
+    "LaunchParameters",
+    "Left",
+    "NotSent",
+    "Outcome",
+    "Phase",
+    "PlatformError",
+    "PlatformUnavailable",
+    "PlatformUnreachable",
+    "Policy",
+    "Progress",
+    "RateLimited",
+    "Relaunch",
+    "RelaunchError",
+    "RelaunchNotLaunched",
+    "Relauncher",
+    "Run",
+    "RunningInstance",
+    "SavedInstance",
+    "Schedules",
+    "SystemClock",
+]

@@ -1,0 +1,1 @@
+"""The state machine: pure, sans-I/O. Read ``table.py`` first."""

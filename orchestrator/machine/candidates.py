@@ -1,0 +1,112 @@
+"""Which lab makes room, and which must never be touched.
+
+Pure choice over what the platform lists and describes. The rules, in order:
+
+1. Never another user's instance, never another API consumer's.
+2. Never an exam, a lab being scored or one submitted for grading, without ``allow_exam``.
+3. If a lab is ending by itself already, nothing else needs to: its slot comes free anyway.
+4. The lab the caller named; else the same lab profile first, then the oldest; or ask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from orchestrator.labs import InstanceDetails, Phase, RunningInstance, SavedInstance
+from orchestrator.machine.run import Run
+
+_NEVER_THEIRS = ("not_the_users", "foreign_instance")
+
+
+class Verdict(StrEnum):
+    """What is to be done about making room."""
+
+    DISPLACE = "displace"
+    ENDING = "ending"
+    GONE = "gone"
+    PROTECTED = "protected"
+    ASK = "ask"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A verdict, the instances it is about, and its stable reason code where it is a refusal."""
+
+    verdict: Verdict
+    instance_ids: tuple[int, ...]
+    reason: str | None = None
+
+
+def protection(
+    run: Run, details: InstanceDetails, listed: RunningInstance | SavedInstance | None
+) -> str | None:
+    """Why this instance must not be displaced (a stable reason code), or ``None``.
+
+    What the list says and what the details say both count: either may run behind the other.
+    """
+    if details.user_id is not None and details.user_id != run.user_id:
+        return "not_the_users"
+    if details.foreign:
+        return "foreign_instance"
+    if run.policy.allow_exam:
+        return None
+    if details.submitted_for_grading or getattr(listed, "submitted_for_grading", False):
+        return "protected_submitted"
+    if details.phase is Phase.SCORING:
+        return "protected_scoring"
+    if details.is_exam or (listed is not None and listed.is_exam):
+        return "protected_exam"
+    return None
+
+
+def listed_protection(run: Run, instances: Iterable[RunningInstance]) -> str | None:
+    """Whether the list alone shows that every one of ``instances`` is protected."""
+    reasons = [protection(run, InstanceDetails(instance_id=i.instance_id), i) for i in instances]
+    return reasons[0] if reasons and all(reasons) else None
+
+
+def to_inspect(run: Run) -> tuple[int, ...]:
+    """The instances worth a look before one of them is displaced, the best candidate first."""
+    if run.policy.displace_instance_id is not None and not run.takers:
+        return (run.policy.displace_instance_id,)
+    pool = run.running
+    if run.takers:
+        pool = tuple(i for i in pool if i.instance_id in run.takers)
+    if run.releasing and run.policy.if_running == "replace" and run.same_profile:
+        pool = run.same_profile
+    left = [i for i in pool if i.instance_id not in (*run.displaced, run.new_instance_id)]
+    return tuple(i.instance_id for i in sorted(left, key=lambda i: _rank(run, i)))
+
+
+def _rank(run: Run, instance: RunningInstance) -> tuple[bool, float, int]:
+    started = instance.started_at if instance.started_at is not None else 0.0
+    return (instance.lab_profile_id != run.lab_profile_id, started, instance.instance_id)
+
+
+def choose(run: Run, details: tuple[InstanceDetails, ...]) -> Choice:
+    """Choose among the inspected instances, which come best candidate first."""
+    listed = {i.instance_id: i for i in run.running}
+    same = {i.instance_id for i in run.same_profile}
+    why = {d.instance_id: protection(run, d, listed.get(d.instance_id)) for d in details}
+
+    blocking = [d for d in details if d.instance_id in same]
+    if blocking:
+        # A launch of this profile would only hand back the running instance: it has to go itself.
+        details = tuple(blocking)
+    for verdict, phases in (
+        (Verdict.ENDING, (Phase.ENDING, Phase.SAVING)),
+        (Verdict.GONE, (Phase.GONE,)),
+    ):
+        for d in details:
+            if d.phase in phases and why[d.instance_id] not in _NEVER_THEIRS:
+                return Choice(verdict, (d.instance_id,))
+
+    free = [d for d in details if why[d.instance_id] is None]
+    if not free:
+        ids = tuple(d.instance_id for d in details)
+        return Choice(Verdict.PROTECTED, ids, why[ids[0]])
+    if len(free) > 1 and run.policy.choose == "ask":
+        return Choice(Verdict.ASK, tuple(d.instance_id for d in free), "ambiguous_instances")
+    return Choice(Verdict.DISPLACE, (free[0].instance_id,))

@@ -1,0 +1,234 @@
+"""One relaunch being driven: everything the sync and the async driver share.
+
+A session holds the run, turns what the ports bring back into events, steps the machine, decides how
+long to wait (the injected schedules), and tells the observer *before* each call what is about to be
+called. It makes no call and waits for nothing itself; the drivers do only that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tenacity import wait_exponential_jitter
+
+from orchestrator.errors import CallRefused, PlatformError
+from orchestrator.labs import InstanceDetails
+from orchestrator.machine import vocabulary as v
+from orchestrator.machine.answers import Answer, event_of, event_of_error
+from orchestrator.machine.run import Run
+from orchestrator.machine.table import step, take_over
+from orchestrator.machine.vocabulary import Command, Event, State, WaitKind
+from orchestrator.ports import Observer, Schedule
+from orchestrator.progress import Outcome, Progress, outcome_of, progress_of
+from orchestrator.waiting import SequenceSchedule, SquareRootSchedule, TenacitySchedule
+
+#: Seconds that a call gets which settles, after the deadline, what a launch has left behind.
+GRACE = 5.0
+#: The last look of a teardown happens this many seconds before the deadline, not at it.
+LAST_LOOK = 2.0
+#: A platform that says "come back in 0 seconds" is not hammered all the same.
+SHORTEST_WAIT = 0.25
+
+#: The platform's names of the calls, for the time line.
+CALLS: dict[type[Command], str] = {
+    v.Survey: "userrunningandsavedlabs",
+    v.Inspect: "details",
+    v.Count: "stats",
+    v.Launch: "launch",
+    v.Resume: "resume",
+    v.FetchAccessUrl: "LabAccessUrl",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedules:
+    """When to look next: during a teardown, after a failure, after an answer got lost."""
+
+    teardown: Schedule = field(default_factory=SquareRootSchedule)
+    backoff: Schedule = field(
+        default_factory=lambda: TenacitySchedule(wait_exponential_jitter(initial=1, max=30))
+    )
+    settle: Schedule = field(default_factory=lambda: SequenceSchedule((1, 2, 4, 8, 15)))
+
+    def of(self, kind: WaitKind) -> Schedule:
+        """The schedule for a kind of wait."""
+        return {
+            WaitKind.TEARDOWN: self.teardown,
+            WaitKind.BACKOFF: self.backoff,
+            WaitKind.SETTLE: self.settle,
+        }[kind]
+
+
+class Inbox:
+    """What reaches a relaunch from outside, from any thread: hints and the wish to abort."""
+
+    def __init__(self) -> None:
+        self.hints: deque[int] = deque()
+        self.abort_requested = False
+        self._wake: Callable[[], None] | None = None
+
+    def hint(self, instance_id: int) -> None:
+        """Leave the hint that ``instance_id`` is torn down."""
+        self.hints.append(instance_id)
+        self._ring()
+
+    def abort(self) -> None:
+        """Leave the wish that the relaunch ends at its next step."""
+        self.abort_requested = True
+        self._ring()
+
+    def connect(self, wake: Callable[[], None]) -> None:
+        """Let ``wake`` be called whenever something arrives; at once if something has."""
+        self._wake = wake
+        if self.hints or self.abort_requested:
+            wake()
+
+    def _ring(self) -> None:
+        if self._wake is not None:
+            self._wake()
+
+
+class Session:
+    """See the module's docstring. Each method that steps returns the progress it led to."""
+
+    def __init__(self, run: Run, schedules: Schedules, observer: Observer | None) -> None:
+        self.run = run
+        self.command: Command | None = None
+        self.events: list[Progress] = []
+        self.api_calls = 0
+        self.wake_at = 0.0
+        self.ended_at = run.created_at
+        self.inbox = Inbox()
+        self._schedules = schedules
+        self._observer = observer
+
+    def begin(self, at: float) -> Progress:
+        """Start a new run, or go on with a stored one."""
+        self.run, self.command = take_over(self.run, at)
+        return self._tell(at)
+
+    def calls(self, command: Command, platform: Any, steps: Any, at: float) -> list[Any]:
+        """The port calls of a command, each ready to be made (and, if async, awaited)."""
+        timeout = max(self.run.deadline_at - at, GRACE)
+        match command:
+            case v.Survey():
+                return [lambda: platform.survey(command.user_id, timeout=timeout)]
+            case v.Inspect():
+                return [
+                    lambda i=i: platform.inspect(i, timeout=timeout) for i in command.instance_ids
+                ]
+            case v.Count():
+                return [lambda: platform.count_active(timeout=timeout)]
+            case v.Launch():
+                return [
+                    lambda: platform.launch(
+                        command.user_id,
+                        command.lab_profile_id,
+                        command.parameters,
+                        timeout=timeout,
+                    )
+                ]
+            case v.Resume():
+                return [lambda: platform.resume(command.instance_id, timeout=timeout)]
+            case v.Displace():
+                make_room = steps[command.step]
+                return [lambda: make_room(command.instance_id, note=command.note, timeout=timeout)]
+            case v.FetchAccessUrl():
+                return [lambda: platform.access_url(command.instance_id, timeout=timeout)]
+            case v.Wait():
+                return []
+
+    def refused(self, command: Command, position: int, error: CallRefused) -> InstanceDetails:
+        """An instance that the platform won't describe is described as just that."""
+        if not isinstance(command, v.Inspect):
+            raise error
+        instance_id = command.instance_ids[position]
+        return InstanceDetails(
+            instance_id=instance_id, readable=False, error=error.error or str(error)
+        )
+
+    def answered(self, command: Command, answers: list[Any], at: float) -> Progress:
+        """Take what the calls of ``command`` returned."""
+        answer: Answer = tuple(answers) if isinstance(command, v.Inspect) else answers[0]
+        return self._step(event_of(self.run, command, answer, at), at)
+
+    def errored(self, command: Command, error: PlatformError, at: float) -> Progress:
+        """Take what a call of ``command`` raised."""
+        return self._step(event_of_error(command, error, at), at)
+
+    def waited(self, at: float) -> Progress | None:
+        """Take what ended a wait; ``None`` if nothing did and it is to be taken up again."""
+        if self.inbox.abort_requested:
+            return self.aborted(at)
+        if self.inbox.hints:
+            return self._step(v.Hinted(at=at, instance_id=self.inbox.hints.popleft()), at)
+        if at < min(self.wake_at, self.run.deadline_at):
+            return None
+        return self._step(v.Woke(at=at), at)
+
+    def aborted(self, at: float, *, in_flight: bool = False) -> Progress:
+        """End the run now; ``in_flight`` if a call is on the wire and its answer not awaited."""
+        calling = self._calling() if in_flight else None
+        self.run, self.command = step(self.run, v.AbortRequested(at=at, in_flight=in_flight))
+        return self._tell(at, calling=calling)
+
+    def outcome(self) -> Outcome:
+        """The outcome of the run, which must have ended."""
+        return outcome_of(
+            self.run, at=self.ended_at, api_calls=self.api_calls, events=tuple(self.events)
+        )
+
+    def _step(self, event: Event, at: float) -> Progress:
+        before, previous = self.run, self.command
+        self.run, self.command = step(self.run, event)
+        self._learn(before, event, at)
+        if isinstance(self.command, v.Wait) and self.command != previous:
+            self.wake_at = at + self._delay(self.command, at)
+        return self._tell(at)
+
+    def _delay(self, wait: v.Wait, at: float) -> float:
+        if wait.not_before is not None:
+            delay = wait.not_before - at
+        else:
+            delay = self._schedules.of(wait.kind).next_delay(at - wait.since, wait.attempt)
+        latest = wait.until - at
+        if wait.kind is WaitKind.TEARDOWN and latest > 2 * LAST_LOOK:
+            latest -= LAST_LOOK
+        return min(max(delay, SHORTEST_WAIT), max(latest, 0.0))
+
+    def _learn(self, before: Run, event: Event, at: float) -> None:
+        """Tell the schedule between which two looks the slot became free, if it did."""
+        since = before.teardown_since
+        if since is None or before.launch_in_doubt:
+            return
+        low = max(0.0, (before.last_busy_at or since) - since)
+        if before.state is State.LAUNCHING and isinstance(event, v.LaunchAccepted):
+            self._schedules.teardown.observe(low, at - since)
+        elif self.run.state is State.TIMED_OUT and before.target is not None:
+            self._schedules.teardown.observe(low, math.inf)
+
+    def _calling(self) -> str | None:
+        if self.command is None or isinstance(self.command, v.Wait):
+            return None
+        if isinstance(self.command, v.Displace):
+            return self.command.step
+        return CALLS[type(self.command)]
+
+    def _tell(self, at: float, *, calling: str | None = None) -> Progress:
+        self.ended_at = at
+        waiting = isinstance(self.command, v.Wait)
+        progress = progress_of(
+            self.run,
+            sequence=len(self.events) + 1,
+            at=at,
+            calling=calling or self._calling(),
+            next_look_at=self.wake_at if waiting else None,
+        )
+        self.events.append(progress)
+        if self._observer is not None:
+            self._observer(progress)
+        return progress
