@@ -70,7 +70,7 @@ def _read(kind: Any, data: Any, path: str) -> Any:
     if dataclasses.is_dataclass(kind):
         return _read_dataclass(kind, data, path)
     if issubclass(kind, StrEnum):
-        _expect(data in set(kind), data, path)
+        _expect(isinstance(data, str) and data in set(kind), data, path)
         return kind(data)
     if kind is float:
         return float(_expect(type(data) in (int, float), data, path))

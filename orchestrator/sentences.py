@@ -55,6 +55,7 @@ _FAILED = {
     "save_refused": "the platform refuses to save the old lab",
     "slot_taken": "somebody else keeps taking the freed slot for this learner",
     "not_the_users": "the platform handed back a lab instance of another user",
+    "new_instance_ended": "the new lab is being torn down again already; somebody ended it",
     "access_url_unavailable": "the platform gives no URL to enter the running lab",
 }
 

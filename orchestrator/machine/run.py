@@ -125,6 +125,7 @@ class Run:
     # The launch.
     launches: int = 0
     launch_errors: int = 0
+    launch_losses: int = 0
     launch_in_doubt: bool = False
     last_look: bool = False
     resume_instance_id: int | None = None

@@ -15,9 +15,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.errors import IllegalTransition
-from orchestrator.machine import decisions as do
 from orchestrator.machine import vocabulary as v
 from orchestrator.machine.candidates import to_inspect
+from orchestrator.machine.decisions import (
+    ending,
+    launching,
+    making_room,
+    new_lab,
+    surveying,
+    waiting,
+)
 from orchestrator.machine.run import Run
 from orchestrator.machine.vocabulary import Command, Event, State
 
@@ -36,120 +43,127 @@ def _row(decide: Callable[[Run, Any], Run], *to: State) -> Row:
 
 S = State
 # May happen in every state that is not terminal; a run may also time out in each (see ``step``).
-_ABORT = {v.AbortRequested: _row(do.abort, S.ABORTED)}
-_CALL = _ABORT | {v.KeyRefused: _row(do.key_refused, S.FAILED)}
+_ABORT = {v.AbortRequested: _row(ending.abort, S.ABORTED)}
+_CALL = _ABORT | {v.KeyRefused: _row(ending.key_refused, S.FAILED)}
 # A question may be asked again whether its answer or the question itself got lost.
 _ASK = _CALL | {
-    v.Unsent: _row(do.unsent, S.BACKING_OFF, S.FAILED),
-    v.Lost: _row(do.unsent, S.BACKING_OFF, S.FAILED),
+    v.Unsent: _row(waiting.unsent, S.BACKING_OFF, S.FAILED),
+    v.Lost: _row(waiting.unsent, S.BACKING_OFF, S.FAILED),
 }
 # A call with an effect is repeated only if it provably had none.
-_ACT = _CALL | {v.Unsent: _row(do.unsent, S.BACKING_OFF, S.FAILED)}
+_ACT = _CALL | {v.Unsent: _row(waiting.unsent, S.BACKING_OFF, S.FAILED)}
 _LAUNCH = _ACT | {
-    v.Lost: _row(do.launch_lost, S.BACKING_OFF),
-    v.LaunchAccepted: _row(do.launch_accepted, S.VERIFYING, S.ENTERING, S.REUSED),
-    v.LaunchRefused: _row(do.launch_refused, S.FAILED),
-    v.LaunchErred: _row(do.launch_erred, S.BACKING_OFF, S.FAILED),
+    v.Lost: _row(launching.launch_lost, S.BACKING_OFF),
+    v.LaunchAccepted: _row(launching.launch_accepted, S.VERIFYING, S.ENTERING, S.REUSED),
+    v.LaunchRefused: _row(launching.launch_refused, S.FAILED),
+    v.LaunchErred: _row(launching.launch_erred, S.BACKING_OFF),
 }
 _WHO_HOLDS_IT = (S.LAUNCHING, S.VERIFYING, S.INSPECTING, S.TEARING_DOWN, S.REFUSED, S.FAILED)
 
 TABLE: Mapping[State, Mapping[type[Event], Row]] = {
     S.NEW: _ABORT | {
-        v.Started: _row(do.start, S.SURVEYING),
+        v.Started: _row(surveying.start, S.SURVEYING),
     },
     S.SURVEYING: _ASK | {
-        v.Surveyed: _row(do.survey, S.PROBING, S.LAUNCHING, S.INSPECTING, S.REFUSED),
-        v.Declined: _row(do.survey_declined, S.BACKING_OFF, S.LAUNCHING),
+        v.Surveyed: _row(surveying.survey, S.PROBING, S.LAUNCHING, S.INSPECTING, S.REFUSED),
+        v.Declined: _row(surveying.survey_declined, S.BACKING_OFF, S.LAUNCHING),
     },
     S.PROBING: _LAUNCH | {
         v.UserLimitReached: _row(
-            do.probe_blocked, S.INSPECTING, S.RESURVEYING, S.REFUSED, S.CHOOSE
+            launching.probe_blocked, S.INSPECTING, S.RESURVEYING, S.REFUSED, S.CHOOSE
         ),
-        v.LaunchHandedBack: _row(do.probe_handed_back, S.INSPECTING, S.REFUSED),
+        v.LaunchHandedBack: _row(launching.probe_handed_back, S.INSPECTING, S.REFUSED),
         v.CapacityExhausted: _row(
-            do.probe_capacity, S.COUNTING, S.INSPECTING, S.BACKING_OFF, S.REFUSED
+            launching.probe_capacity, S.COUNTING, S.INSPECTING, S.BACKING_OFF, S.REFUSED
         ),
         v.SavedInstanceExists: _row(
-            do.saved_exists, S.PROBING, S.DISPLACING, S.BACKING_OFF, S.REFUSED
+            launching.saved_exists, S.PROBING, S.DISPLACING, S.BACKING_OFF, S.REFUSED
         ),
     },
     S.COUNTING: _CALL | {
-        v.Counted: _row(do.count, S.INSPECTING, S.BACKING_OFF, S.REFUSED),
-        v.Declined: _row(do.count_declined, S.BACKING_OFF),
-        v.Unsent: _row(do.count_declined, S.BACKING_OFF),
-        v.Lost: _row(do.count_declined, S.BACKING_OFF),
+        v.Counted: _row(making_room.count, S.INSPECTING, S.BACKING_OFF, S.REFUSED),
+        v.Declined: _row(making_room.count_declined, S.BACKING_OFF),
+        v.Unsent: _row(making_room.count_declined, S.BACKING_OFF),
+        v.Lost: _row(making_room.count_declined, S.BACKING_OFF),
     },
     S.INSPECTING: _ASK | {
         v.Inspected: _row(
-            do.inspect, S.DISPLACING, S.TEARING_DOWN, S.LAUNCHING, S.ENTERING,
+            making_room.inspect, S.DISPLACING, S.TEARING_DOWN, S.LAUNCHING, S.ENTERING,
             S.LAUNCHED, S.REFUSED, S.TIMED_OUT,
         ),
     },
     S.DISPLACING: _ACT | {
         v.DisplaceAccepted: _row(
-            do.displace_accepted, S.TEARING_DOWN, S.PROBING, S.LAUNCHING, S.ENTERING, S.LAUNCHED
+            making_room.displace_accepted, S.TEARING_DOWN, S.PROBING, S.LAUNCHING, S.ENTERING,
+            S.LAUNCHED,
         ),
-        v.DisplaceForeign: _row(do.displace_foreign, S.REFUSED, S.LAUNCHED),
-        v.DisplaceRefused: _row(do.displace_refused, S.CONFIRMING_DISPLACE),
-        v.Lost: _row(do.displace_lost, S.BACKING_OFF),
+        v.DisplaceForeign: _row(making_room.displace_foreign, S.REFUSED, S.LAUNCHED),
+        v.DisplaceRefused: _row(making_room.displace_refused, S.CONFIRMING_DISPLACE),
+        v.Lost: _row(making_room.displace_lost, S.BACKING_OFF),
     },
     S.CONFIRMING_DISPLACE: _ASK | {
         v.Inspected: _row(
-            do.confirm_displace, S.TEARING_DOWN, S.BACKING_OFF, S.REFUSED, S.FAILED,
+            making_room.confirm_displace, S.TEARING_DOWN, S.BACKING_OFF, S.REFUSED, S.FAILED,
             S.ENTERING, S.LAUNCHED,
         ),
     },
     S.TEARING_DOWN: _ABORT | {
-        v.Woke: _row(do.wake_in_teardown, S.LOOKING, S.LAUNCHING, S.RESURVEYING),
-        v.Hinted: _row(do.hint_in_teardown, S.LAUNCHING, S.TEARING_DOWN),
+        v.Woke: _row(waiting.wake_in_teardown, S.LOOKING, S.LAUNCHING, S.RESURVEYING),
+        v.Hinted: _row(waiting.hint_in_teardown, S.LAUNCHING, S.TEARING_DOWN),
     },
     S.LOOKING: _ASK | {
-        v.Inspected: _row(do.look_at_details, S.TEARING_DOWN, S.LAUNCHING),
-        v.Surveyed: _row(do.look_at_listing, S.TEARING_DOWN, S.LAUNCHING),
-        v.Declined: _row(do.look_declined, S.LAUNCHING),
+        v.Inspected: _row(waiting.look_at_details, S.TEARING_DOWN, S.LAUNCHING),
+        v.Surveyed: _row(waiting.look_at_listing, S.TEARING_DOWN, S.LAUNCHING),
+        v.Declined: _row(waiting.look_declined, S.LAUNCHING),
     },
     S.LAUNCHING: _LAUNCH | {
-        v.UserLimitReached: _row(do.launch_blocked, S.TEARING_DOWN, S.RESURVEYING, S.CHOOSE),
-        v.LaunchHandedBack: _row(do.launch_handed_back, S.TEARING_DOWN, S.RESURVEYING),
-        v.CapacityExhausted: _row(do.launch_capacity, S.TEARING_DOWN, S.BACKING_OFF),
+        v.UserLimitReached: _row(launching.launch_blocked, S.TEARING_DOWN, S.RESURVEYING, S.CHOOSE),
+        v.LaunchHandedBack: _row(
+            launching.launch_handed_back, S.TEARING_DOWN, S.RESURVEYING, S.INSPECTING, S.REFUSED,
+            S.FAILED,
+        ),
+        v.CapacityExhausted: _row(launching.launch_capacity, S.TEARING_DOWN, S.BACKING_OFF),
         v.SavedInstanceExists: _row(
-            do.saved_exists, S.LAUNCHING, S.DISPLACING, S.BACKING_OFF, S.REFUSED
+            launching.saved_exists, S.LAUNCHING, S.DISPLACING, S.BACKING_OFF, S.REFUSED
         ),
     },
     S.RESURVEYING: _ASK | {
-        v.Surveyed: _row(do.resurvey, *_WHO_HOLDS_IT),
-        v.Declined: _row(do.resurvey_declined, S.LAUNCHING, S.TEARING_DOWN),
+        v.Surveyed: _row(surveying.resurvey, *_WHO_HOLDS_IT),
+        v.Declined: _row(surveying.resurvey_declined, S.LAUNCHING, S.TEARING_DOWN),
     },
     S.CONFIRMING_LAUNCH: _ASK | {
         v.Surveyed: _row(
-            do.confirm_launch, S.VERIFYING, S.ENTERING, S.BACKING_OFF, S.PROBING, S.LAUNCHING
+            launching.confirm_launch, S.VERIFYING, S.ENTERING, S.BACKING_OFF, S.PROBING,
+            S.LAUNCHING, S.FAILED,
         ),
-        v.Declined: _row(do.confirm_launch_declined, S.BACKING_OFF, S.PROBING, S.LAUNCHING),
+        v.Declined: _row(
+            launching.confirm_launch_declined, S.BACKING_OFF, S.PROBING, S.LAUNCHING, S.FAILED
+        ),
     },
     S.VERIFYING: _CALL | {
         v.Inspected: _row(
-            do.verify, S.LAUNCHED, S.REUSED, S.ENTERING, S.INSPECTING, S.TEARING_DOWN,
+            new_lab.verify, S.LAUNCHED, S.REUSED, S.ENTERING, S.INSPECTING, S.TEARING_DOWN,
             S.REFUSED, S.FAILED,
         ),
         v.Unsent: _row(
-            do.verify_failed, S.BACKING_OFF, S.LAUNCHED, S.REUSED, S.ENTERING, S.INSPECTING
+            new_lab.verify_failed, S.BACKING_OFF, S.LAUNCHED, S.REUSED, S.ENTERING, S.INSPECTING
         ),
         v.Lost: _row(
-            do.verify_failed, S.BACKING_OFF, S.LAUNCHED, S.REUSED, S.ENTERING, S.INSPECTING
+            new_lab.verify_failed, S.BACKING_OFF, S.LAUNCHED, S.REUSED, S.ENTERING, S.INSPECTING
         ),
     },
     S.ENTERING: _CALL | {
-        v.AccessGranted: _row(do.access_granted, S.LAUNCHED, S.REUSED),
-        v.Declined: _row(do.access_declined, S.BACKING_OFF, S.LAUNCHED, S.FAILED),
-        v.Unsent: _row(do.access_declined, S.BACKING_OFF, S.LAUNCHED, S.FAILED),
-        v.Lost: _row(do.access_declined, S.BACKING_OFF, S.LAUNCHED, S.FAILED),
+        v.AccessGranted: _row(new_lab.access_granted, S.LAUNCHED, S.REUSED),
+        v.Declined: _row(new_lab.access_declined, S.BACKING_OFF, S.LAUNCHED, S.FAILED),
+        v.Unsent: _row(new_lab.access_declined, S.BACKING_OFF, S.LAUNCHED, S.FAILED),
+        v.Lost: _row(new_lab.access_declined, S.BACKING_OFF, S.LAUNCHED, S.FAILED),
     },
     S.BACKING_OFF: _ABORT | {
         v.Woke: _row(
-            do.wake, S.SURVEYING, S.PROBING, S.INSPECTING, S.DISPLACING, S.CONFIRMING_DISPLACE,
+            waiting.wake, S.SURVEYING, S.PROBING, S.INSPECTING, S.DISPLACING, S.CONFIRMING_DISPLACE,
             S.LOOKING, S.LAUNCHING, S.RESURVEYING, S.CONFIRMING_LAUNCH, S.VERIFYING, S.ENTERING,
         ),
-        v.Hinted: _row(do.stay, S.BACKING_OFF),
+        v.Hinted: _row(waiting.stay, S.BACKING_OFF),
     },
     S.LAUNCHED: {},
     S.REUSED: {},
@@ -185,7 +199,7 @@ def step(run: Run, event: Event) -> tuple[Run, Command | None]:
     if after.state not in row.to:
         raise IllegalTransition(f"{run.state} with {type(event).__name__} led to {after.state}")
     if event.at >= run.deadline_at:
-        after = do.overdue(after)
+        after = ending.overdue(after)
     if after.state not in (S.BACKING_OFF, S.COUNTING) and not isinstance(event, v.Woke):
         after = replace(after, backoffs=0)
     if after.state in (S.PROBING, S.LAUNCHING):

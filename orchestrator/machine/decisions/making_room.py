@@ -1,0 +1,183 @@
+"""Making room: choosing, displacing, and being sure of what became of it.
+
+Nothing is displaced without a close look first, and nothing is displaced twice on a guess.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from orchestrator.labs import Phase
+from orchestrator.machine.candidates import Choice, Verdict, choose, protection
+from orchestrator.machine.decisions.ending import conclude, end
+from orchestrator.machine.decisions.listing import ids_of, union_of
+from orchestrator.machine.decisions.waiting import back_off, settle, teardown
+from orchestrator.machine.run import Run
+from orchestrator.machine.vocabulary import (
+    Counted,
+    DisplaceForeign,
+    DisplaceRefused,
+    Event,
+    Inspected,
+    Lost,
+    State,
+)
+
+#: In the last tenth of its time a run that has changed nothing displaces nothing any more: the
+#: teardown would outlast it, and the lab would be lost for nothing.
+TOO_LATE_TO_DISPLACE = 0.1
+#: Looks at an instance whose cancel got lost before it is cancelled once more.
+DISPLACE_LOOKS = 2
+#: How often one instance is asked to go, and how often a launch may answer "error".
+DISPLACE_ATTEMPTS = 3
+
+
+def make_room(run: Run) -> Run:
+    """Look closely at the candidates before one of them is displaced."""
+    if _saved_blocks(run):
+        return end(run, State.REFUSED, "saved_instance_exists")
+    return replace(run, state=State.INSPECTING)
+
+
+def displace_taker(run: Run, ids: tuple[int, ...]) -> Run:
+    """Somebody took the slot: displace them too, but only so often."""
+    run = replace(run, takers=ids, known=union_of(run.known, ids))
+    if run.displacements > run.policy.max_recancels:
+        return end(replace(run, named=ids), State.FAILED, "slot_taken")
+    return make_room(replace(run, target=None, target_gone=False, displace_attempts=0))
+
+
+def count(run: Run, event: Counted) -> Run:
+    """A consumer limit taken up by this learner's own labs alone clears only by ending one."""
+    if 1 <= event.num_active <= len(run.running):
+        return make_room(run)
+    return back_off(run, event, State.PROBING)
+
+
+def count_declined(run: Run, event: Event) -> Run:
+    """Not knowing whose labs fill the limit, harm nothing and wait."""
+    return back_off(run, event, State.PROBING)
+
+
+def inspect(run: Run, event: Inspected) -> Run:
+    """Displace the right one, wait for one that is ending already, or refuse."""
+    if run.reusing:
+        return _reuse(run, event)
+    choice = choose(run, event.details) if event.details else Choice(Verdict.GONE, ())
+    too_late = event.at > run.deadline_at - TOO_LATE_TO_DISPLACE * run.policy.deadline_seconds
+    if run.releasing and choice.verdict is not Verdict.DISPLACE:
+        return conclude(run)
+    if choice.verdict is Verdict.DISPLACE:
+        if too_late and not run.has_acted and not run.releasing:
+            return end(run, State.TIMED_OUT, run.blocked_by or "deadline")
+        run = replace(run, target_step=run.policy.displace)
+        return displace(run, choice.instance_ids[0])
+    if choice.verdict is Verdict.ENDING:
+        run = replace(run, target=choice.instance_ids[0], target_gone=False)
+        return teardown(run, event, begins=True)
+    if choice.verdict is Verdict.GONE:
+        target = choice.instance_ids[0] if choice.instance_ids else None
+        return replace(run, state=State.LAUNCHING, target=target, target_gone=True)
+    return end(replace(run, named=choice.instance_ids), State.REFUSED, choice.reason)
+
+
+def _reuse(run: Run, event: Inspected) -> Run:
+    same = set(ids_of(run.same_profile))
+    here = [d for d in event.details if d.instance_id in same]
+    alive = [d for d in here if d.phase not in (Phase.ENDING, Phase.SAVING, Phase.GONE)]
+    usable = [d for d in alive if not d.foreign and d.user_id in (None, run.user_id)]
+    if alive and run.policy.if_running == "refuse":
+        named = tuple(d.instance_id for d in alive)
+        return end(replace(run, named=named), State.REFUSED, "already_running")
+    if usable:
+        return replace(run, state=State.ENTERING, new_instance_id=usable[0].instance_id)
+    if alive:
+        ids = tuple(d.instance_id for d in alive)
+        return end(replace(run, named=ids), State.REFUSED, "not_the_users")
+    run = replace(run, reusing=False, target=here[0].instance_id if here else None)
+    return teardown(run, event, begins=True)
+
+
+def displace(run: Run, target: int) -> Run:
+    """Set out to displace ``target``; the inspection before has shown that it may be."""
+    return replace(
+        run,
+        state=State.DISPLACING,
+        target=target,
+        target_gone=False,
+        displace_attempts=0,
+        displace_in_doubt=False,
+    )
+
+
+def _displacement_done(run: Run) -> Run:
+    ids = () if run.target is None else (run.target,)
+    if run.target_step == "save":
+        run = replace(run, saved_by_us=union_of(run.saved_by_us, ids))
+    else:
+        run = replace(run, cancelled=union_of(run.cancelled, ids))
+    return replace(
+        run,
+        displacements=run.displacements + 1,
+        displace_in_doubt=False,
+        takers=(),
+    )
+
+
+def displace_accepted(run: Run, event: Event) -> Run:
+    """The teardown begins; the wait for the slot starts now."""
+    run = _displacement_done(run)
+    if run.releasing:
+        return conclude(run)
+    if run.target in ids_of(run.saved):
+        waiting = [i for i in run.running if i.instance_id not in run.displaced]
+        run = replace(run, target=None)
+        return replace(run, state=State.PROBING if waiting else State.LAUNCHING)
+    return teardown(run, event, begins=True)
+
+
+def displace_foreign(run: Run, event: DisplaceForeign) -> Run:
+    """Another API consumer's instance: it can only be ended where it was launched."""
+    run = replace(run, named=(run.target,) if run.target else (), error=event.error)
+    return end(run, State.REFUSED, "foreign_instance")
+
+
+def displace_refused(run: Run, event: DisplaceRefused) -> Run:
+    """Look before believing it: the instance may have gone by itself."""
+    run = replace(run, error=event.error, settle_looks=0)
+    return replace(run, state=State.CONFIRMING_DISPLACE)
+
+
+def displace_lost(run: Run, event: Lost) -> Run:
+    """Whether the teardown began is unknown: look, don't cancel again blindly."""
+    run = replace(run, displace_in_doubt=True, settle_looks=0)
+    return settle(run, event, State.CONFIRMING_DISPLACE)
+
+
+def confirm_displace(run: Run, event: Inspected) -> Run:
+    """Going or gone is success, however it came about; still alive means ask once more."""
+    details = event.details[0]
+    if details.foreign:
+        return displace_foreign(run, DisplaceForeign(at=event.at, error=details.error))
+    if details.phase in (Phase.ENDING, Phase.SAVING, Phase.GONE) or not details.readable:
+        if run.displace_in_doubt:
+            run = _displacement_done(run)
+        else:
+            run = replace(run, displacements=run.displacements + 1)
+        if run.releasing:
+            return conclude(run)
+        return teardown(run, event, begins=True)
+    if protection(run, details, None):
+        run = replace(run, named=(details.instance_id,))
+        return end(run, State.REFUSED, protection(run, details, None))
+    run = replace(run, settle_looks=run.settle_looks + 1)
+    if run.displace_in_doubt and run.settle_looks < DISPLACE_LOOKS:
+        return settle(run, event, State.CONFIRMING_DISPLACE)
+    if run.displace_attempts >= DISPLACE_ATTEMPTS:
+        return end(run, State.FAILED, f"{run.target_step}_refused")
+    return back_off(run, event, State.DISPLACING)
+
+
+def _saved_blocks(run: Run) -> bool:
+    """A saved instance that the policy leaves alone would refuse the launch after the cancel."""
+    return bool(run.saved_same_profile) and run.policy.on_saved == "refuse"

@@ -1,0 +1,131 @@
+"""Waiting: through the teardown, out of a failure, for a lost effect to show; and each look.
+
+A look only ever ends the wait; that the slot is free is proved by an accepted launch alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from orchestrator.labs import Phase
+from orchestrator.machine.decisions.ending import end
+from orchestrator.machine.decisions.listing import ids_of, remember_listing
+from orchestrator.machine.run import Run
+from orchestrator.machine.vocabulary import (
+    Declined,
+    Event,
+    Hinted,
+    Inspected,
+    Lost,
+    State,
+    Surveyed,
+    Unsent,
+    WaitKind,
+    Woke,
+)
+
+#: Calls in a row without an answer after which a run that has changed nothing gives up.
+FAILURES_BEFORE_HARM = 4
+#: While details say "busy", every so many looks are a launch all the same: they may lag behind.
+LOOKS_PER_LAUNCH = 4
+
+
+def teardown(run: Run, event: Event, *, begins: bool = False) -> Run:
+    """Wait for the slot; a wait that begins starts its schedule afresh."""
+    since = run.teardown_since
+    if begins or since is None:
+        since = event.at
+        blocked_by = run.blocked_by if run.target is None else "teardown_not_finished"
+        run = replace(run, teardown_since=since, looks=0, target_gone=False, blocked_by=blocked_by)
+        run = replace(run, last_busy_at=None)
+    return _wait(run, State.TEARING_DOWN, WaitKind.TEARDOWN, run.looks + 1, since, None)
+
+
+def back_off(run: Run, event: Event, then: State) -> Run:
+    """Go on with ``then`` after a while; longer each time, or as long as the platform asked."""
+    run = replace(run, resume_state=then, backoffs=run.backoffs + 1)
+    return _wait(run, State.BACKING_OFF, WaitKind.BACKOFF, run.backoffs, event.at, event)
+
+
+def settle(run: Run, event: Event, then: State) -> Run:
+    """Give a lost effect time to show, then look in state ``then``."""
+    run = replace(run, resume_state=then)
+    attempt = run.settle_looks + 1
+    return _wait(run, State.BACKING_OFF, WaitKind.SETTLE, attempt, event.at, event)
+
+
+def _wait(
+    run: Run, state: State, kind: WaitKind, attempt: int, since: float, told_by: Event | None
+) -> Run:
+    retry_after = told_by.retry_after if isinstance(told_by, Unsent | Lost) else None
+    return replace(
+        run,
+        state=state,
+        wait_kind=kind,
+        wait_attempt=attempt,
+        wait_since=since,
+        not_before=None if retry_after is None or told_by is None else told_by.at + retry_after,
+    )
+
+
+def wake(run: Run, event: Woke) -> Run:
+    """Take up what was put off."""
+    if run.resume_state is None:
+        raise ValueError("a run that backs off must know where to go on")
+    return replace(run, state=run.resume_state, resume_state=None)
+
+
+def stay(run: Run, event: Hinted) -> Run:
+    """A hint changes nothing while the run waits for something else."""
+    return run
+
+
+def unsent(run: Run, event: Unsent | Lost) -> Run:
+    """No effect, so the same call may be made again: later, and not for ever before any harm."""
+    run = replace(run, failures=run.failures + 1, blocked_by=event.code)
+    if run.releasing and run.failures > 1:
+        return end(run, State.FAILED, event.code)
+    hopeless = run.failures >= FAILURES_BEFORE_HARM and event.code != "rate_limited"
+    if hopeless and not run.has_acted and run.new_instance_id is None:
+        return end(run, State.FAILED, event.code)
+    return back_off(run, event, run.state)
+
+
+def wake_in_teardown(run: Run, event: Woke) -> Run:
+    """The wait is over: look, in the way the policy names."""
+    run = replace(run, looks=run.looks + 1)
+    if run.target is None:
+        return replace(run, state=State.RESURVEYING)
+    if run.target_gone or run.policy.detect == "launch" or run.looks % LOOKS_PER_LAUNCH == 0:
+        return replace(run, state=State.LAUNCHING)
+    return replace(run, state=State.LOOKING)
+
+
+def hint_in_teardown(run: Run, event: Hinted) -> Run:
+    """A hint about an instance of ours ends the wait at once; the launch checks it."""
+    if event.instance_id not in (run.target, *run.known, *run.displaced):
+        return run
+    return replace(run, state=State.LAUNCHING, looks=run.looks + 1)
+
+
+def look_at_details(run: Run, event: Inspected) -> Run:
+    """Gone, unreadable or unheard of: only a launch can tell. Anything else: wait on."""
+    details = event.details[0]
+    if details.readable and details.phase not in (Phase.GONE, Phase.UNKNOWN):
+        return teardown(replace(run, last_busy_at=event.at), event)
+    gone = details.phase is Phase.GONE or not details.readable
+    return replace(run, state=State.LAUNCHING, target_gone=gone)
+
+
+def look_at_listing(run: Run, event: Surveyed) -> Run:
+    """The list may drop an instance early or late; what it drops is checked by a launch."""
+    saving = {i.instance_id for i in event.labs.saved if i.save_in_progress}
+    run = remember_listing(run, event.labs, learn=False)
+    if run.target in saving or run.target in ids_of(event.labs.running):
+        return teardown(replace(run, last_busy_at=event.at), event)
+    return replace(run, state=State.LAUNCHING, target_gone=True)
+
+
+def look_declined(run: Run, event: Declined) -> Run:
+    """A look that tells nothing is replaced by the launch."""
+    return replace(run, state=State.LAUNCHING)
