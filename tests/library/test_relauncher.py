@@ -347,7 +347,7 @@ def test_another_relaunch_of_the_same_lab_is_shared(world: World) -> None:
 
 def test_the_bound_on_recancels_holds(world: World) -> None:
     class AlwaysTaken(t.SlotIsTaken):
-        taken = property(lambda self: False, lambda self, value: None)  # type: ignore[assignment]
+        taken = property(lambda self: False, lambda self, value: None)
 
     platform = platform_of(AlwaysTaken, world)
     platform.add_running("ann", WANTED)
@@ -485,15 +485,16 @@ class TestInterruption:
 
         class Hangs(t.Async):
             async def launch(self, *args: Any, **options: Any) -> LaunchAnswer:
+                launching.set()
                 await asyncio.Event().wait()
                 raise AssertionError
+
+        launching = asyncio.Event()
 
         async def main() -> Any:
             relaunch = AsyncRelauncher(Hangs(platform), clock=clock).start("ann", WANTED)
             task = asyncio.create_task(relaunch.result())
-            while not any(e.calling == "launch" for e in relaunch._session.events):
-                await asyncio.sleep(0)
-            await asyncio.sleep(0)
+            await launching.wait()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task

@@ -1,0 +1,28 @@
+"""The client of the Skillable Lab API v3 ("Lab on Demand"), sync and async."""
+
+from orchestrator.skillable.answers import (
+    CancelAnswer,
+    ConsumerLab,
+    ConsumerLabs,
+    LabResult,
+    SaveAnswer,
+    SearchPage,
+    Stats,
+)
+from orchestrator.skillable.client import BASE_URL, AsyncSkillableClient, SkillableClient
+from orchestrator.skillable.platform import AsyncSkillablePlatform, SkillablePlatform
+
+__all__ = [
+    "BASE_URL",
+    "AsyncSkillableClient",
+    "AsyncSkillablePlatform",
+    "CancelAnswer",
+    "ConsumerLab",
+    "ConsumerLabs",
+    "LabResult",
+    "SaveAnswer",
+    "SearchPage",
+    "SkillableClient",
+    "SkillablePlatform",
+    "Stats",
+]
