@@ -17,6 +17,7 @@ from tenacity import wait_exponential_jitter
 
 from orchestrator.errors import CallRefused, PlatformError
 from orchestrator.labs import InstanceDetails
+from orchestrator.logs import get_logger
 from orchestrator.machine import vocabulary as v
 from orchestrator.machine.answers import Answer, event_of, event_of_error
 from orchestrator.machine.run import Run
@@ -25,6 +26,8 @@ from orchestrator.machine.vocabulary import Command, Event, State, WaitKind
 from orchestrator.ports import Observer, Schedule
 from orchestrator.progress import Outcome, Progress, outcome_of, progress_of
 from orchestrator.waiting import SequenceSchedule, SquareRootSchedule, TenacitySchedule
+
+_log = get_logger("orchestrator.relaunch")
 
 #: Seconds that a call gets which settles, after the deadline, what a launch has left behind.
 GRACE = 5.0
@@ -229,6 +232,18 @@ class Session:
             next_look_at=self.wake_at if waiting else None,
         )
         self.events.append(progress)
+        _log.info(
+            "relaunch_progress",
+            relaunch_id=self.run.relaunch_id,
+            user_id=self.run.user_id,
+            lab_profile_id=self.run.lab_profile_id,
+            lab_instance_id=progress.lab_instance_id,
+            phase=progress.phase,
+            attempt=progress.attempt,
+            calling=progress.calling,
+            elapsed_seconds=progress.elapsed_seconds,
+            reason=self.run.reason,
+        )
         if self._observer is not None:
             self._observer(progress)
         return progress

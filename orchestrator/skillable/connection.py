@@ -13,14 +13,14 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
-import structlog
 
 from orchestrator.errors import ConfigurationError, PlatformError
+from orchestrator.logs import get_logger
 from orchestrator.skillable import quiet, transport
 from orchestrator.skillable.calls import Call
 from orchestrator.skillable.retrying import policy
 
-_log = structlog.get_logger("orchestrator.skillable")
+_log = get_logger("orchestrator.skillable")
 
 
 class Connection:

@@ -1,0 +1,89 @@
+"""The typer application: its commands, and what becomes of errors before a command runs.
+
+Expected errors are one plain sentence on stderr and an exit code from the table; with ``--json``
+they are a JSON object on stdout as well, so that a script never has to parse prose.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli import cancel, config, demo, doctor, exits, labs, relaunch, sandbox
+from orchestrator.cli.options import UsageProblem
+from orchestrator.errors import RelaunchError
+
+app = typer.Typer(
+    name="relaunch",
+    help="Relaunch a learner's hands-on lab: end the old one, wait, launch again. Once.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("run", epilog=exits.exits_help())(relaunch.run)
+app.command("demo")(demo.demo)
+app.command("labs")(labs.labs)
+app.command("cancel", epilog=exits.exits_help())(cancel.cancel)
+app.command("doctor")(doctor.doctor)
+app.command("sandbox")(sandbox.sandbox)
+app.command("config")(config.config)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("lab-relaunch"))
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it and exit.")
+    ] = False,
+) -> None:
+    """See the help text of the application."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code."""
+    wants_json = "--json" in arguments
+    try:
+        code = app(args=list(arguments), standalone_mode=False, prog_name="relaunch")
+    except typer.Exit as leave:
+        return leave.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        print("Interrupted.", file=sys.stderr)
+        return exits.INTERRUPTED
+    except UsageProblem as error:
+        return _told("usage", error.format_message(), wants_json)  # type: ignore[attr-defined]  # see UsageProblem
+    except RelaunchError as error:
+        return _told(error.code, str(error), wants_json)
+    return code if isinstance(code, int) else 0
+
+
+def _told(reason: str, message: str, wants_json: bool) -> int:
+    print(f"relaunch: {message}", file=sys.stderr)
+    if wants_json:
+        failure: dict[str, object] = {
+            "outcome": "failed",
+            "reason": reason,
+            "message": message,
+            "relaunch_id": None,
+            "user_id": None,
+            "lab_profile_id": None,
+            "lab_instance_id": None,
+            "url": None,
+            "cancelled_instance_ids": [],
+            "waited_seconds": 0.0,
+            "api_calls": 0,
+            "events": [],
+        }
+        print(json.dumps(failure))
+    return exits.USAGE

@@ -1,0 +1,149 @@
+"""``relaunch cancel``: end one lab instance, looking before and, if wanted, waiting after."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+import time
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.connect import client_of, settings_for
+from orchestrator.cli.exits import exit_code
+from orchestrator.cli.interrupts import cancelling
+from orchestrator.cli.options import ConfigOption, DeadlineOption, JsonOption
+from orchestrator.cli.settings import Loaded
+from orchestrator.errors import AnswerLost, KeyRejected, NotSent, PlatformError
+from orchestrator.labs import InstanceDetails, Phase
+from orchestrator.plain import to_plain
+from orchestrator.skillable import AsyncSkillableClient
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How it went; ``outcome`` is ``cancelled``, ``gone``, or one of a relaunch's."""
+
+    outcome: str
+    reason: str | None
+    message: str
+    lab_instance_id: int
+    torn_down: bool | None = None
+
+
+def cancel(
+    instance: Annotated[int, typer.Option(help="The lab instance to end.")],
+    note: Annotated[str | None, typer.Option(help="A note that goes with it.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is torn down.")] = False,
+    allow_exam: Annotated[bool, typer.Option("--allow-exam", help="Leave to end an exam.")] = False,
+    deadline: DeadlineOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """End one lab instance."""
+    loaded = settings_for(
+        config, {"policy.deadline_seconds": deadline, "policy.allow_exam": allow_exam or None}
+    )
+    ended = asyncio.run(_interruptible(loaded, instance, note, wait))
+    print(json.dumps(to_plain(ended)) if as_json else ended.message)
+    if ended.outcome in ("cancelled", "gone"):
+        return 0
+    return exit_code(ended.outcome, ended.reason)
+
+
+async def _interruptible(loaded: Loaded, instance: int, note: str | None, wait: bool) -> Ended:
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("must be awaited in a task")
+    client = client_of(loaded)
+    try:
+        with cancelling(task):
+            return await _cancel(loaded, client, instance, note, wait)
+    except asyncio.CancelledError:
+        task.uncancel()
+        text = f"Interrupted; whether lab instance {instance} is ending is not known. Look again."
+        return Ended("aborted", "aborted", text, instance)
+    except PlatformError as error:
+        return Ended("failed", error.code, f"Lab instance {instance}: {error}", instance)
+    finally:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await client.aclose()
+
+
+async def _cancel(
+    loaded: Loaded, client: AsyncSkillableClient, instance: int, note: str | None, wait: bool
+) -> Ended:
+    details = await client.details(instance)
+    why = _protected(details, allow_exam=loaded.settings.policy.allow_exam)
+    if why is not None:
+        text = f"Lab instance {instance} was not ended: {why[1]}. Nothing was changed."
+        return Ended("refused", why[0], text, instance)
+    if details.phase is Phase.GONE:
+        return Ended("gone", None, f"Lab instance {instance} is gone already.", instance, True)
+    if details.phase is not Phase.ENDING:
+        refusal = await _ask(client, instance, note)
+        if refusal is not None:
+            return refusal
+    if not wait:
+        text = f"Lab instance {instance} is ending; its teardown takes a while."
+        return Ended("cancelled", None, text, instance)
+    return await _wait(loaded, client, instance)
+
+
+def _protected(details: InstanceDetails, *, allow_exam: bool) -> tuple[str, str] | None:
+    if details.foreign:
+        return "foreign_instance", "another API consumer launched it"
+    if allow_exam or details.phase in (Phase.ENDING, Phase.GONE):
+        return None
+    if details.phase is Phase.SCORING:
+        return "protected_scoring", "it is being scored"
+    if details.submitted_for_grading:
+        return "protected_submitted", "it has been submitted for grading"
+    if details.is_exam:
+        return "protected_exam", "it is an exam (--allow-exam gives leave)"
+    return None
+
+
+async def _ask(client: AsyncSkillableClient, instance: int, note: str | None) -> Ended | None:
+    try:
+        answer = await client.cancel(instance, note=note)
+    except AnswerLost:
+        answer = None
+    if answer is not None and answer.foreign:
+        text = f"Lab instance {instance} was not ended: another API consumer launched it."
+        return Ended("refused", "foreign_instance", text, instance)
+    if answer is not None and answer.result == 1:
+        return None
+    # Refused, or the answer got lost: look what became of it.
+    details = await client.details(instance)
+    if details.phase in (Phase.ENDING, Phase.GONE) or not details.readable:
+        return None
+    word = f" (the platform says: {answer.error})" if answer and answer.error else ""
+    text = f"The platform did not end lab instance {instance}{word}; it still runs. Try again."
+    return Ended("failed", "cancel_refused", text, instance)
+
+
+async def _wait(loaded: Loaded, client: AsyncSkillableClient, instance: int) -> Ended:
+    began, schedule = time.monotonic(), loaded.schedule()
+    limit = loaded.settings.policy.deadline_seconds
+    for attempt in range(1, sys.maxsize):
+        elapsed = time.monotonic() - began
+        if elapsed >= limit:
+            break
+        delay = schedule.next_delay(elapsed, attempt)
+        await asyncio.sleep(min(delay, limit - elapsed))
+        try:
+            details = await client.details(instance)
+        except KeyRejected:
+            raise
+        except (NotSent, AnswerLost):
+            continue
+        if details.phase is Phase.GONE or not details.readable:
+            text = f"Lab instance {instance} is torn down."
+            return Ended("cancelled", None, text, instance, True)
+    text = f"Lab instance {instance} was still being torn down after {limit:g} s."
+    return Ended("timed_out", "teardown_not_finished", text, instance, False)

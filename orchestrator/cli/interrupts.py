@@ -1,0 +1,36 @@
+"""SIGINT and SIGTERM: the first cancels the running task, the second leaves at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+
+from orchestrator.cli.exits import INTERRUPTED
+
+
+@contextlib.contextmanager
+def cancelling(task: asyncio.Task[object]) -> Iterator[None]:
+    """While inside, a signal cancels ``task``: whatever call is on the wire is dropped, at once."""
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    seen: list[int] = []
+
+    def on_signal() -> None:
+        seen.append(1)
+        if len(seen) > 1:
+            os._exit(INTERRUPTED)
+        task.cancel()
+
+    # Not every platform's loop can do this; there, Ctrl-C stays a KeyboardInterrupt.
+    with contextlib.suppress(NotImplementedError, RuntimeError):
+        for number in signals:
+            loop.add_signal_handler(number, on_signal)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(NotImplementedError, RuntimeError):
+            for number in signals:
+                loop.remove_signal_handler(number)
