@@ -213,9 +213,7 @@ def test_ask_names_the_candidates_and_takes_the_answer(world: World) -> None:
     assert (asked.outcome, asked.reason) == ("refused", "ambiguous_instances")
     assert str(first) in asked.message
     assert str(second) in asked.message
-    answered = world.relaunch(
-        platform, policy=Policy(choose="ask", displace_instance_id=second)
-    )
+    answered = world.relaunch(platform, policy=Policy(choose="ask", displace_instance_id=second))
     assert answered.outcome == "launched"
     assert platform.cancels() == [second]
 

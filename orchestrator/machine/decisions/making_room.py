@@ -159,7 +159,9 @@ def confirm_displace(run: Run, event: Inspected) -> Run:
     details = event.details[0]
     if details.foreign:
         return displace_foreign(run, DisplaceForeign(at=event.at, error=details.error))
-    if details.phase in (Phase.ENDING, Phase.SAVING, Phase.GONE) or not details.readable:
+    going = details.phase in (Phase.ENDING, Phase.SAVING, Phase.GONE) or not details.readable
+    # A state never heard of, and a cancel refused: most likely a teardown by another name.
+    if going or (details.phase is Phase.UNKNOWN and not run.displace_in_doubt):
         if run.displace_in_doubt:
             run = _displacement_done(run)
         else:
