@@ -52,12 +52,21 @@ _ASK = _CALL | {
 }
 # A call with an effect is repeated only if it provably had none.
 _ACT = _CALL | {v.Unsent: _row(waiting.unsent, S.BACKING_OFF, S.FAILED)}
+# While the old lab of an overlap is sent after the new one, any failure ends with the new lab.
+_ROOM = {
+    v.KeyRefused: _row(ending.key_refused, S.FAILED, S.LAUNCHED),
+    v.Unsent: _row(waiting.unsent, S.BACKING_OFF, S.FAILED, S.LAUNCHED),
+}
+_ROOM_ASK = _ASK | _ROOM | {v.Lost: _row(waiting.unsent, S.BACKING_OFF, S.FAILED, S.LAUNCHED)}
 _LAUNCH = _ACT | {
     v.Lost: _row(launching.launch_lost, S.BACKING_OFF),
     v.LaunchAccepted: _row(launching.launch_accepted, S.VERIFYING, S.ENTERING, S.REUSED),
     v.LaunchRefused: _row(launching.launch_refused, S.FAILED),
     v.LaunchErred: _row(launching.launch_erred, S.BACKING_OFF),
 }
+_VERIFY_FAILED = _row(
+    new_lab.verify_failed, S.BACKING_OFF, S.LAUNCHED, S.REUSED, S.ENTERING, S.INSPECTING
+)
 _WHO_HOLDS_IT = (S.LAUNCHING, S.VERIFYING, S.INSPECTING, S.TEARING_DOWN, S.REFUSED, S.FAILED)
 
 TABLE: Mapping[State, Mapping[type[Event], Row]] = {
@@ -86,13 +95,13 @@ TABLE: Mapping[State, Mapping[type[Event], Row]] = {
         v.Unsent: _row(making_room.count_declined, S.BACKING_OFF),
         v.Lost: _row(making_room.count_declined, S.BACKING_OFF),
     },
-    S.INSPECTING: _ASK | {
+    S.INSPECTING: _ROOM_ASK | {
         v.Inspected: _row(
             making_room.inspect, S.DISPLACING, S.TEARING_DOWN, S.LAUNCHING, S.ENTERING,
             S.LAUNCHED, S.REFUSED, S.TIMED_OUT,
         ),
     },
-    S.DISPLACING: _ACT | {
+    S.DISPLACING: _ACT | _ROOM | {
         v.DisplaceAccepted: _row(
             making_room.displace_accepted, S.TEARING_DOWN, S.PROBING, S.LAUNCHING, S.ENTERING,
             S.LAUNCHED,
@@ -101,7 +110,7 @@ TABLE: Mapping[State, Mapping[type[Event], Row]] = {
         v.DisplaceRefused: _row(making_room.displace_refused, S.CONFIRMING_DISPLACE),
         v.Lost: _row(making_room.displace_lost, S.BACKING_OFF),
     },
-    S.CONFIRMING_DISPLACE: _ASK | {
+    S.CONFIRMING_DISPLACE: _ROOM_ASK | {
         v.Inspected: _row(
             making_room.confirm_displace, S.TEARING_DOWN, S.BACKING_OFF, S.REFUSED, S.FAILED,
             S.ENTERING, S.LAUNCHED,
@@ -140,19 +149,17 @@ TABLE: Mapping[State, Mapping[type[Event], Row]] = {
             launching.confirm_launch_declined, S.BACKING_OFF, S.PROBING, S.LAUNCHING, S.FAILED
         ),
     },
-    S.VERIFYING: _CALL | {
+    S.VERIFYING: _ABORT | {
         v.Inspected: _row(
             new_lab.verify, S.LAUNCHED, S.REUSED, S.ENTERING, S.INSPECTING, S.TEARING_DOWN,
             S.REFUSED, S.FAILED,
         ),
-        v.Unsent: _row(
-            new_lab.verify_failed, S.BACKING_OFF, S.LAUNCHED, S.REUSED, S.ENTERING, S.INSPECTING
-        ),
-        v.Lost: _row(
-            new_lab.verify_failed, S.BACKING_OFF, S.LAUNCHED, S.REUSED, S.ENTERING, S.INSPECTING
-        ),
+        v.KeyRefused: _VERIFY_FAILED,
+        v.Unsent: _VERIFY_FAILED,
+        v.Lost: _VERIFY_FAILED,
     },
-    S.ENTERING: _CALL | {
+    S.ENTERING: _ABORT | {
+        v.KeyRefused: _row(ending.key_refused, S.FAILED, S.LAUNCHED),
         v.AccessGranted: _row(new_lab.access_granted, S.LAUNCHED, S.REUSED),
         v.Declined: _row(new_lab.access_declined, S.BACKING_OFF, S.LAUNCHED, S.FAILED),
         v.Unsent: _row(new_lab.access_declined, S.BACKING_OFF, S.LAUNCHED, S.FAILED),

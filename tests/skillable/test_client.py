@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -398,10 +399,11 @@ def test_logs_have_neither_queries_nor_secrets(
     client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    client.send(EFFECTS[0], answers({"Result": 2}))
+    call: calls.Call[Any] = calls.launch("u", 7, EVERY_PARAMETER)
+    client.send(call, answers({"Result": 2}))
     logged = " ".join(f"{r.getMessage()} {vars(r)}" for r in caplog.records)
     assert "launch" in logged
-    for secret in (KEY, "ann@x.org", "Annabel", "userid"):
+    for secret in (KEY, "ann@x.org", "Lee", "userid"):
         assert secret not in logged
 
 
@@ -483,35 +485,17 @@ JSON = st.recursive(
 )
 FIELDS = st.sampled_from(
     [
-        "Result",
-        "Status",
-        "Error",
-        "LabInstanceId",
-        "Id",
-        "Url",
-        "Expires",
-        "Start",
-        "State",
-        "Tag",
-        "RunningLabs",
-        "SavedLabs",
-        "IsExam",
-        "NumActive",
-        "Results",
-        "TotalPages",
-        "UserId",
-        "EstimatedReadySeconds",
-        "CompletionStatus",
+        "Result", "Status", "Error", "LabInstanceId", "Id", "Url", "Expires", "Start", "State",
+        "Tag", "RunningLabs", "SavedLabs", "IsExam", "NumActive", "Results", "TotalPages",
+        "UserId", "EstimatedReadySeconds", "CompletionStatus",
     ]
-)
+)  # fmt: skip
 
 
 @given(st.sampled_from(READS + EFFECTS), st.dictionaries(FIELDS, JSON | st.just([{"Id": 3}])))
 def test_no_json_object_breaks_the_reading(call: calls.Call[Any], body: dict[str, Any]) -> None:
-    try:
+    with contextlib.suppress(PlatformError):
         call.read(body)
-    except PlatformError as error:
-        assert error.code
 
 
 def test_the_platform_port_makes_one_request_for_each_call() -> None:

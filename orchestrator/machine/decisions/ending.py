@@ -63,5 +63,7 @@ def abort(run: Run, event: AbortRequested) -> Run:
 
 
 def key_refused(run: Run, event: KeyRefused) -> Run:
-    """Final at once; what a call in flight may have done stays said."""
+    """Final at once; what a call in flight may have done stays said, a lab that is there too."""
+    if run.state is State.ENTERING and not run.reusing:
+        return end(replace(run, error=event.error), State.LAUNCHED, "access_url_unavailable")
     return end(replace(run, error=event.error), State.FAILED, "key_rejected")
