@@ -193,7 +193,8 @@ def search_entry(now: float, instance: Instance, state: str, mode: int) -> Json:
         "UserFirstName", "UserLastName", "Start", "StartTime", "Expires", "ExpiresTime", "End",
         "EndTime", "State", "CompletionStatus", "PlatformId", "TotalRunTime", "TimeRemaining",
     )  # fmt: skip
-    return {name: whole[name] for name in concise}
+    # The concise form knows no null: what there isn't is left out.
+    return {name: whole[name] for name in concise if whole[name] is not None}
 
 
 def sort_key(name: str) -> Callable[[Instance], Any]:

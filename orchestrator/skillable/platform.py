@@ -32,7 +32,8 @@ class SkillablePlatform:
 
     def inspect(self, instance_id: int, *, timeout: float) -> InstanceDetails:
         """``details``."""
-        return self.client.send(calls.details(instance_id), timeout=timeout, repeat=False)
+        details = self.client.send(calls.details(instance_id), timeout=timeout, repeat=False)
+        return _about(instance_id, details)
 
     def launch(
         self, user_id: str, lab_profile_id: int, parameters: LaunchParameters, *, timeout: float
@@ -76,7 +77,8 @@ class AsyncSkillablePlatform:
 
     async def inspect(self, instance_id: int, *, timeout: float) -> InstanceDetails:
         """``details``."""
-        return await self.client.send(calls.details(instance_id), timeout=timeout, repeat=False)
+        call = calls.details(instance_id)
+        return _about(instance_id, await self.client.send(call, timeout=timeout, repeat=False))
 
     async def launch(
         self, user_id: str, lab_profile_id: int, parameters: LaunchParameters, *, timeout: float
@@ -108,6 +110,14 @@ class AsyncSkillablePlatform:
     async def count_active(self, *, timeout: float) -> int:
         """``stats``, NumActive."""
         return _num_active(await self.client.send(calls.stats(), timeout=timeout, repeat=False))
+
+
+def _about(instance_id: int, details: InstanceDetails) -> InstanceDetails:
+    """What is said of another instance than the one asked for says nothing about that one."""
+    if details.instance_id == instance_id:
+        return details
+    error = f"the platform described lab instance {details.instance_id} instead"
+    return InstanceDetails(instance_id=instance_id, readable=False, error=error)
 
 
 def _displaced(answer: CancelAnswer | SaveAnswer) -> DisplaceAnswer:

@@ -72,7 +72,8 @@ def test_a_relaunch_from_end_to_end() -> None:
         assert outcome["api_calls"] == len(sandbox.ledger.requests)
         assert outcome["waited_seconds"] >= 0.3
         assert [e["phase"] for e in outcome["events"]][-1] == "launched"
-        assert outcome["relaunch_id"] in sandbox.world.instances[outcome["lab_instance_id"]].tag
+        tag = sandbox.world.instances[outcome["lab_instance_id"]].tag
+        assert tag == f"course relaunch={outcome['relaunch_id']}"
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ EVERY_PARAMETER = LaunchParameters(
             "labinstance/search",
             {
                 "userId": "u", "labProfileId": "1", "start": "5", "pageIndex": "2",
-                "pageSize": "100", "mode": "10",
+                "pageSize": "100", "mode": "5",
             },
         ),
         (calls.latest_results(60), "LatestResults", {"minutes": "60"}),
@@ -230,7 +230,6 @@ def test_details_without_credentials(client: Client, state: str, phase: Phase) -
         (calls.details(9), {"Error": "Invalid integration key", "Status": 1}, True),
         (calls.details(9), {"Error": "Access denied to this lab", "Status": 0}, False),
         (calls.details(9), {"Error": "Lab instance not found", "Status": 0}, False),
-        (calls.details(9), {"Id": 8, "State": "Running"}, False),
         (calls.details(9), {"Status": 1}, False),
     ],
 )
@@ -496,6 +495,22 @@ FIELDS = st.sampled_from(
 def test_no_json_object_breaks_the_reading(call: calls.Call[Any], body: dict[str, Any]) -> None:
     with contextlib.suppress(PlatformError):
         call.read(body)
+
+
+def test_what_is_said_of_another_instance_is_not_believed() -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"Id": 8, "State": "Running", "Status": 1})
+
+    with SkillableClient(KEY, transport=httpx.MockTransport(handler)) as client:
+        assert client.details(9).instance_id == 8
+        seen = SkillablePlatform(client).inspect(9, timeout=5)
+    assert (seen.instance_id, seen.readable) == (9, False)
+
+
+@pytest.mark.parametrize("results", [[{"Id": 3}], {"Id": 3}, {"Results": [{"Id": 3}]}])
+def test_search_results_are_read_as_a_list_or_an_object(client: Client, results: Any) -> None:
+    page = client.send(calls.search(), answers({"Results": results, "TotalPages": 1}))
+    assert [i.instance_id for i in page.instances] == [3]
 
 
 def test_the_platform_port_makes_one_request_for_each_call() -> None:
