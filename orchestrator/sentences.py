@@ -18,6 +18,9 @@ _WAITING_FOR = {
     "rate_limited": "the platform asks us to slow down",
     "user_limit": "the learner holds as many labs as they may",
     "teardown_not_finished": "the old lab is still being torn down",
+    "instance_not_described": (
+        "the platform will not describe the lab instance in the way, so it can't be ended safely"
+    ),
     "slot_not_free": (
         "the platform says the learner has too many active labs, though it lists none to end"
     ),

@@ -2,7 +2,8 @@
 
 Pure choice over what the platform lists and describes. The rules, in order:
 
-1. Never another user's instance, never another API consumer's.
+1. Never another user's instance, never another API consumer's, never one that the platform will
+   not describe: what can't be looked at closely may be any of these.
 2. Never an exam, a lab being scored or one submitted for grading, without ``allow_exam``.
 3. If a lab is ending by itself already, nothing else needs to: its slot comes free anyway.
 4. The lab the caller named; else the same lab profile first, then the oldest; or ask.
@@ -26,6 +27,7 @@ class Verdict(StrEnum):
     DISPLACE = "displace"
     ENDING = "ending"
     GONE = "gone"
+    UNREADABLE = "unreadable"
     PROTECTED = "protected"
     ASK = "ask"
 
@@ -104,7 +106,10 @@ def choose(run: Run, details: tuple[InstanceDetails, ...]) -> Choice:
             if d.phase in phases and why[d.instance_id] not in _NEVER_THEIRS:
                 return Choice(verdict, (d.instance_id,))
 
-    free = [d for d in details if why[d.instance_id] is None]
+    free = [d for d in details if d.readable and why[d.instance_id] is None]
+    unreadable = tuple(d.instance_id for d in details if not (d.readable or d.foreign))
+    if not free and unreadable:
+        return Choice(Verdict.UNREADABLE, unreadable)
     if not free:
         ids = tuple(d.instance_id for d in details)
         return Choice(Verdict.PROTECTED, ids, why[ids[0]])

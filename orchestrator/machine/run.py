@@ -107,6 +107,7 @@ class Run:
     displace_attempts: int = 0
     displace_in_doubt: bool = False
     displacements: int = 0
+    unreadable: int = 0
 
     # Waiting.
     wait_kind: WaitKind = WaitKind.TEARDOWN
@@ -183,6 +184,15 @@ class Run:
     def has_acted(self) -> bool:
         """Whether this run has changed something, or may have: from then on it doesn't give up."""
         return bool(self.displaced) or self.displace_in_doubt or self.launch_in_doubt
+
+    @property
+    def holds_the_slot(self) -> str:
+        """Stable reason code of what keeps the user's limit full."""
+        if self.target is None:
+            return "slot_not_free"
+        if self.displacements == 0 and self.unreadable:
+            return "instance_not_described"
+        return "teardown_not_finished"
 
     def wanted_parameters(self) -> LaunchParameters:
         """The launch parameters with this run's tag and, for an overlap, room for one lab more."""

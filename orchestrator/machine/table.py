@@ -98,7 +98,7 @@ TABLE: Mapping[State, Mapping[type[Event], Row]] = {
     S.INSPECTING: _ROOM_ASK | {
         v.Inspected: _row(
             making_room.inspect, S.DISPLACING, S.TEARING_DOWN, S.LAUNCHING, S.ENTERING,
-            S.LAUNCHED, S.REFUSED, S.TIMED_OUT,
+            S.LAUNCHED, S.REFUSED, S.TIMED_OUT, S.BACKING_OFF,
         ),
     },
     S.DISPLACING: _ACT | _ROOM | {
@@ -117,7 +117,9 @@ TABLE: Mapping[State, Mapping[type[Event], Row]] = {
         ),
     },
     S.TEARING_DOWN: _ABORT | {
-        v.Woke: _row(waiting.wake_in_teardown, S.LOOKING, S.LAUNCHING, S.RESURVEYING),
+        v.Woke: _row(
+            waiting.wake_in_teardown, S.LOOKING, S.LAUNCHING, S.RESURVEYING, S.INSPECTING
+        ),
         v.Hinted: _row(waiting.hint_in_teardown, S.LAUNCHING, S.TEARING_DOWN),
     },
     S.LOOKING: _ASK | {

@@ -288,3 +288,32 @@ def test_a_dying_instance_that_no_list_shows_is_not_taken_for_the_new_lab() -> N
     assert outcome.outcome == "launched"
     assert outcome.lab_instance_id != dying.instance_id
     assert world.sandbox.ledger.max_alive(USER) == 1
+
+
+class TestWhatIsNotDescribed:
+    """A lab that the platform will not describe is never ended."""
+
+    def test_it_is_asked_about_again(self) -> None:
+        world = World()
+        old = world.give(OLD_LAB)
+        world.sandbox.faults.add("details:status_0*2")
+        outcome = world.relaunch()
+        assert outcome.outcome == "launched"
+        assert outcome.cancelled_instance_ids == (old.instance_id,)
+
+    def test_it_stays(self) -> None:
+        world = World()
+        world.give(OLD_LAB)
+        world.sandbox.faults.add("details:status_0*0")
+        outcome = world.relaunch(deadline_seconds=120)
+        assert (outcome.outcome, outcome.reason) == ("timed_out", "instance_not_described")
+        assert world.sandbox.ledger.cancels() == []
+        assert outcome.api_calls < 60
+
+    def test_one_that_a_stale_list_still_shows_is_waited_for(self) -> None:
+        world = World(Readings(details_when_gone="error"))
+        stale = world.give(OLD_LAB)
+        world.sandbox.world.tear_down(stale)
+        world.clock.advance(19)
+        assert world.relaunch().outcome == "launched"
+        assert world.sandbox.ledger.count("cancel") == 0

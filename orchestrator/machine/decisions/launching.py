@@ -99,8 +99,7 @@ def launch_handed_back(run: Run, event: LaunchHandedBack) -> Run:
 
 
 def _still_busy(run: Run, event: Event) -> Run:
-    blocked_by = "slot_not_free" if run.target is None else "teardown_not_finished"
-    run = replace(run, last_busy_at=event.at, blocked_by=blocked_by)
+    run = replace(run, last_busy_at=event.at, blocked_by=run.holds_the_slot)
     if run.target is not None and (run.target_gone or run.launch_in_doubt):
         return replace(run, state=State.RESURVEYING)
     return teardown(run, event)

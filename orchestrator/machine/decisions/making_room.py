@@ -30,6 +30,8 @@ TOO_LATE_TO_DISPLACE = 0.1
 DISPLACE_LOOKS = 2
 #: How often one instance is asked to go, and how often a launch may answer "error".
 DISPLACE_ATTEMPTS = 3
+#: How often the platform is asked again to describe a candidate before a launch is tried instead.
+UNREADABLE_TRIES = 2
 
 
 def make_room(run: Run) -> Run:
@@ -75,7 +77,10 @@ def inspect(run: Run, event: Inspected) -> Run:
     if choice.verdict is Verdict.ENDING:
         run = replace(run, target=choice.instance_ids[0], target_gone=False)
         return teardown(run, event, begins=True)
-    if choice.verdict is Verdict.GONE:
+    if choice.verdict is Verdict.UNREADABLE and run.unreadable < UNREADABLE_TRIES:
+        return back_off(replace(run, unreadable=run.unreadable + 1), event, State.INSPECTING)
+    if choice.verdict in (Verdict.GONE, Verdict.UNREADABLE):
+        # Whether it is really gone, only a launch can tell; and that harms nobody.
         target = choice.instance_ids[0] if choice.instance_ids else None
         return replace(run, state=State.LAUNCHING, target=target, target_gone=True)
     return end(replace(run, named=choice.instance_ids), State.REFUSED, choice.reason)

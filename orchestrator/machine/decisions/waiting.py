@@ -35,9 +35,10 @@ def teardown(run: Run, event: Event, *, begins: bool = False) -> Run:
     since = run.teardown_since
     if begins or since is None:
         since = event.at
-        blocked_by = run.blocked_by if run.target is None else "teardown_not_finished"
-        run = replace(run, teardown_since=since, looks=0, target_gone=False, blocked_by=blocked_by)
-        run = replace(run, last_busy_at=None)
+        run = replace(run, teardown_since=since, looks=0, last_busy_at=None)
+        run = replace(
+            run, blocked_by=run.holds_the_slot, target_gone=run.target_gone and not begins
+        )
     return _wait(run, State.TEARING_DOWN, WaitKind.TEARDOWN, run.looks + 1, since, None)
 
 
@@ -96,6 +97,9 @@ def wake_in_teardown(run: Run, event: Woke) -> Run:
     run = replace(run, looks=run.looks + 1)
     if run.target is None:
         return replace(run, state=State.RESURVEYING)
+    if run.target_gone and run.displacements == 0 and run.target in ids_of(run.running):
+        # It seemed to go by itself and is still listed: look closely again.
+        return replace(run, state=State.INSPECTING)
     if run.target_gone or run.policy.detect == "launch" or run.looks % LOOKS_PER_LAUNCH == 0:
         return replace(run, state=State.LAUNCHING)
     return replace(run, state=State.LOOKING)
