@@ -118,6 +118,11 @@ def _headline(run: Run) -> str:
     match run.state:
         case State.LAUNCHED if run.reason == "access_url_unavailable":
             return f"{new} was launched for {who}, but the platform gave no URL to enter it yet."
+        case State.LAUNCHED if run.reason == "not_verified":
+            return (
+                f"{new} was launched for {who}, as the platform said; it would not describe the "
+                "instance, so nothing else shows that it is the new lab."
+            )
         case State.LAUNCHED:
             return f"{new} was launched for {who}."
         case State.REUSED if run.reason == "resumed_saved":

@@ -142,6 +142,7 @@ class Run:
     reusing: bool = False
     releasing: bool = False
     access_attempts: int = 0
+    verify_tries: int = 0
 
     def to_json(self) -> str:
         """The stored form."""

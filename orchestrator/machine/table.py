@@ -64,9 +64,7 @@ _LAUNCH = _ACT | {
     v.LaunchRefused: _row(launching.launch_refused, S.FAILED),
     v.LaunchErred: _row(launching.launch_erred, S.BACKING_OFF),
 }
-_VERIFY_FAILED = _row(
-    new_lab.verify_failed, S.BACKING_OFF, S.LAUNCHED, S.REUSED, S.ENTERING, S.INSPECTING
-)
+_VERIFY_FAILED = _row(new_lab.verify_failed, S.BACKING_OFF, S.LAUNCHED, S.REUSED, S.ENTERING)
 _WHO_HOLDS_IT = (S.LAUNCHING, S.VERIFYING, S.INSPECTING, S.TEARING_DOWN, S.REFUSED, S.FAILED)
 
 TABLE: Mapping[State, Mapping[type[Event], Row]] = {
@@ -154,7 +152,7 @@ TABLE: Mapping[State, Mapping[type[Event], Row]] = {
     S.VERIFYING: _ABORT | {
         v.Inspected: _row(
             new_lab.verify, S.LAUNCHED, S.REUSED, S.ENTERING, S.INSPECTING, S.TEARING_DOWN,
-            S.REFUSED, S.FAILED,
+            S.BACKING_OFF, S.REFUSED, S.FAILED,
         ),
         v.KeyRefused: _VERIFY_FAILED,
         v.Unsent: _VERIFY_FAILED,

@@ -28,7 +28,7 @@ def conclude(run: Run) -> Run:
     if run.reusing:
         known = run.new_instance_id in run.known
         return end(run, State.REUSED, "already_running" if known else "launched_by_another")
-    return end(run, State.LAUNCHED, None)
+    return end(run, State.LAUNCHED, None if run.new_is_ours else "not_verified")
 
 
 def overdue(run: Run) -> Run:

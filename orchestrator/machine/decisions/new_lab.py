@@ -17,6 +17,8 @@ from orchestrator.machine.vocabulary import AccessGranted, Event, Inspected, Sta
 ACCESS_ATTEMPTS = 5
 #: A tagless instance that is older than the run by more than this (s) was not launched by it.
 OLDER_THAN_RUN = 60.0
+#: How often the new instance is asked about before it is handed over unverified.
+VERIFY_TRIES = 4
 
 
 def adopt(run: Run, ids: tuple[int, ...]) -> Run:
@@ -43,18 +45,21 @@ def verify(run: Run, event: Inspected) -> Run:
         return _somebody_elses(run, details)
     if _is_older(run, details):
         return _somebody_elses(run, details)
+    if not details.readable:
+        return verify_failed(run, event)
     if not run.listing_trusted:
         return _accept(replace(run, reusing=True, launch_in_doubt=False))
     return _accept(replace(run, new_is_ours=True, launch_in_doubt=False))
 
 
 def verify_failed(run: Run, event: Event) -> Run:
-    """One more try; after that the platform's acceptance of our launch has to do."""
-    if run.failures == 0 and event.at < run.deadline_at:
-        return back_off(replace(run, failures=1), event, State.VERIFYING)
-    ids = run.adoptable or (run.new_instance_id or 0,)
-    unknown = tuple(InstanceDetails(instance_id=i, readable=False) for i in ids)
-    return verify(run, Inspected(at=event.at, details=unknown))
+    """Try again a few times; after that the acceptance of our launch has to do, and it is said."""
+    run = replace(run, verify_tries=run.verify_tries + 1)
+    if run.verify_tries < VERIFY_TRIES and event.at < run.deadline_at:
+        return back_off(run, event, State.VERIFYING)
+    if not run.listing_trusted:
+        run = replace(run, reusing=True)
+    return conclude(replace(run, launch_in_doubt=False))
 
 
 def _is_older(run: Run, details: InstanceDetails) -> bool:
