@@ -30,7 +30,7 @@ from orchestrator.waiting import SequenceSchedule, SquareRootSchedule, TenacityS
 _log = get_logger("orchestrator.relaunch")
 
 #: Seconds that a call gets which settles, after the deadline, what a launch has left behind.
-GRACE = 5.0
+GRACE = 2.0
 #: The last look of a teardown happens this many seconds before the deadline, not at it.
 LAST_LOOK = 2.0
 #: A platform that says "come back in 0 seconds" is not hammered all the same.

@@ -32,8 +32,8 @@ from orchestrator.waiting import FixedSchedule, SquareRootSchedule
 PREFIX = "RELAUNCH_"
 #: The environment variables that have names of their own.
 ALIASES = {"SKILLABLE_API_KEY": "platform.api_key", "SKILLABLE_BASE_URL": "platform.base_url"}
-#: Read from the current directory if no file is named.
-DEFAULT_FILE = Path("relaunch.toml")
+#: The first of these that exists is read if no file is named.
+DEFAULT_FILES = (Path("config/local.toml"), Path("relaunch.toml"))
 
 
 class _Section(BaseModel):
@@ -157,8 +157,8 @@ def load(
     environ = os.environ if environ is None else environ
     if file is None and environ.get(f"{PREFIX}CONFIG"):
         file = Path(environ[f"{PREFIX}CONFIG"])
-    if file is None and DEFAULT_FILE.is_file():
-        file = DEFAULT_FILE
+    if file is None:
+        file = next((name for name in DEFAULT_FILES if name.is_file()), None)
     layers: list[tuple[str, dict[str, Any]]] = [("default", _toml(_default_file()))]
     if file is not None:
         layers.append((str(file), _toml(file)))

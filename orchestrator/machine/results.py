@@ -58,8 +58,9 @@ ONLY_OWN_LABS_COUNT = frozenset({10})
 #: Codes that the teardown of the learner's own old lab may cause: they clear when it ends.
 TEARDOWN_MAY_CAUSE = OWN_LAB_MAY_COUNT | ONLY_OWN_LABS_COUNT | {120}
 
-#: "The instance is in the wrong state": with an instance of the profile running, it is that one.
-WRONG_STATE = 120
+#: Codes about the lab profile itself: with an instance of it running that is to be replaced
+#: anyway, ending that one is the remedy.
+ABOUT_THE_PROFILE = frozenset({40, 120})
 
 
 def disposition(result: int | None) -> Disposition:

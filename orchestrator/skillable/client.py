@@ -66,7 +66,8 @@ class SkillableClient(Connection):
         )
         self._sleep = sleep
         self._http = httpx.Client(
-            transport=transport or httpx.HTTPTransport(verify=verify, retries=0),
+            transport=transport
+            or httpx.HTTPTransport(verify=verify, retries=0, limits=self._limits()),
             **self._options(),
         )
 
@@ -202,7 +203,8 @@ class AsyncSkillableClient(Connection):
         )
         self._sleep = sleep
         self._http = httpx.AsyncClient(
-            transport=transport or httpx.AsyncHTTPTransport(verify=verify, retries=0),
+            transport=transport
+            or httpx.AsyncHTTPTransport(verify=verify, retries=0, limits=self._limits()),
             **self._options(),
         )
 

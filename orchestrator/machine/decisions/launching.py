@@ -57,7 +57,7 @@ def probe_capacity(run: Run, event: CapacityExhausted) -> Run:
     run = replace(run, blocked_by=results.reason(event.result))
     if event.result in results.ONLY_OWN_LABS_COUNT:
         return make_room(run)
-    if event.result == results.WRONG_STATE and run.same_profile:
+    if event.result in results.ABOUT_THE_PROFILE and run.same_profile:
         return make_room(run)
     if event.result in results.OWN_LAB_MAY_COUNT:
         return replace(run, state=State.COUNTING)
