@@ -9,7 +9,8 @@ from orchestrator.skillable.answers import (
     SearchPage,
     Stats,
 )
-from orchestrator.skillable.client import BASE_URL, AsyncSkillableClient, SkillableClient
+from orchestrator.skillable.client import AsyncSkillableClient, SkillableClient
+from orchestrator.skillable.connection import BASE_URL, ClientOptions
 from orchestrator.skillable.platform import AsyncSkillablePlatform, SkillablePlatform
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "AsyncSkillableClient",
     "AsyncSkillablePlatform",
     "CancelAnswer",
+    "ClientOptions",
     "ConsumerLab",
     "ConsumerLabs",
     "LabResult",

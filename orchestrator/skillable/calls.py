@@ -14,12 +14,10 @@ from typing import Any, Generic, TypeVar
 
 from orchestrator.errors import CallRefused, InvalidRequest, KeyRejected
 from orchestrator.labs import InstanceDetails, Labs, LaunchAnswer, LaunchParameters
-from orchestrator.labs import RunningInstance as Running
-from orchestrator.labs import SavedInstance as Saved
 from orchestrator.skillable import reading as read
+from orchestrator.skillable import rows
 from orchestrator.skillable.answers import (
     CancelAnswer,
-    ConsumerLab,
     ConsumerLabs,
     LabResult,
     SaveAnswer,
@@ -33,7 +31,6 @@ from orchestrator.skillable.refusals import (
     is_unseen_user,
     own_word,
 )
-from orchestrator.skillable.states import is_submitted, phase_of
 
 T = TypeVar("T")
 _INT32, _INT64 = 2**31 - 1, 2**63 - 1
@@ -153,7 +150,7 @@ def details(instance_id: int) -> Call[InstanceDetails]:
         told = read.identifier(data, "Id", "LabInstanceId")
         error = own_word(data)
         if read.filled_text(data, "State") and (told is not None or error is None):
-            return _details(data, told or instance_id)
+            return rows.details(data, told or instance_id)
         return InstanceDetails(
             instance_id=instance_id, readable=False, foreign=is_foreign(data), error=error
         )
@@ -168,8 +165,8 @@ def user_running_and_saved_labs(user_id: str) -> Call[Labs]:
         if is_unseen_user(data):
             return Labs()
         _refuse("userrunningandsavedlabs", data)
-        running = (_running(e) for e in read.entries(data, "RunningLabs", operation))
-        saved = (_saved(e) for e in read.entries(data, "SavedLabs", operation))
+        running = (rows.running(e) for e in read.entries(data, "RunningLabs", operation))
+        saved = (rows.saved(e) for e in read.entries(data, "SavedLabs", operation))
         return Labs(
             running=tuple(i for i in running if i is not None),
             saved=tuple(i for i in saved if i is not None),
@@ -184,8 +181,8 @@ def running_and_saved_labs() -> Call[ConsumerLabs]:
 
     def answer(data: Json) -> ConsumerLabs:
         _refuse("runningandsavedlabs", data)
-        running = (_consumer_lab(e) for e in read.entries(data, "RunningLabs", operation))
-        saved = (_consumer_lab(e) for e in read.entries(data, "SavedLabs", operation))
+        running = (rows.consumer_lab(e) for e in read.entries(data, "RunningLabs", operation))
+        saved = (rows.consumer_lab(e) for e in read.entries(data, "SavedLabs", operation))
         return ConsumerLabs(
             running=tuple(i for i in running if i is not None),
             saved=tuple(i for i in saved if i is not None),
@@ -224,7 +221,7 @@ def search(
         for entry in read.entries(data, "Results", "labinstance/search"):
             instance_id = read.identifier(entry, "Id", "LabInstanceId")
             if instance_id is not None:
-                found.append(_details(entry, instance_id))
+                found.append(rows.details(entry, instance_id))
         return SearchPage(
             page_index=page_index,
             total_pages=read.integer(data, "TotalPages"),
@@ -254,7 +251,7 @@ def latest_results(minutes: int) -> Call[tuple[LabResult, ...]]:
 
     def answer(data: Json) -> tuple[LabResult, ...]:
         _refuse("LatestResults", data)
-        return tuple(_result(e, None) for e in read.entries(data, "Results", "LatestResults"))
+        return tuple(rows.result(e, None) for e in read.entries(data, "Results", "LatestResults"))
 
     if not 0 < minutes <= 10_080:
         raise InvalidRequest("minutes", f"{minutes!r} is not from 1 to 10080.")
@@ -266,7 +263,7 @@ def result(instance_id: int) -> Call[LabResult]:
 
     def answer(data: Json) -> LabResult:
         _refuse("Result", data, about_instance=True)
-        return _result(data, instance_id)
+        return rows.result(data, instance_id)
 
     return Call(operation="Result", query=_instance(instance_id), read=answer)
 
@@ -359,90 +356,4 @@ def _launch_answer(operation: str, data: Json, *, about_instance: bool = False) 
         expires_at=read.epoch(data, "Expires"),
         estimated_ready_seconds=read.seconds(data, "EstimatedReadySeconds"),
         error=own_word(data),
-    )
-
-
-def _running(data: Json) -> Running | None:
-    instance_id = read.identifier(data, "LabInstanceId", "Id")
-    if instance_id is None:
-        return None
-    return Running(
-        instance_id=instance_id,
-        lab_profile_id=read.identifier(data, "LabProfileId"),
-        lab_profile_name=read.text(data, "LabProfileName"),
-        started_at=read.epoch(data, "Start"),
-        expires_at=read.epoch(data, "Expires"),
-        is_exam=bool(read.flag(data, "IsExam")),
-    )
-
-
-def _saved(data: Json) -> Saved | None:
-    instance_id = read.identifier(data, "LabInstanceId", "Id")
-    if instance_id is None:
-        return None
-    return Saved(
-        instance_id=instance_id,
-        lab_profile_id=read.identifier(data, "LabProfileId"),
-        lab_profile_name=read.text(data, "LabProfileName"),
-        saved_at=read.epoch(data, "Saved"),
-        expires_at=read.epoch(data, "Expires"),
-        minutes_remaining=read.integer(data, "MinutesRemaining"),
-        save_in_progress=bool(read.flag(data, "SaveInProgress")),
-        is_exam=bool(read.flag(data, "IsExam")),
-        submitted_for_grading=bool(read.flag(data, "SubmittedForGrading")),
-    )
-
-
-def _consumer_lab(data: Json) -> ConsumerLab | None:
-    instance_id = read.identifier(data, "Id", "LabInstanceId")
-    if instance_id is None:
-        return None
-    return ConsumerLab(
-        instance_id=instance_id,
-        user_id=read.text(data, "UserId"),
-        lab_profile_id=read.identifier(data, "LabProfileId"),
-        lab_profile_name=read.text(data, "LabProfileName"),
-        started_at=read.epoch(data, "Start"),
-        expires_at=read.epoch(data, "Expires"),
-        is_exam=bool(read.flag(data, "IsExam")),
-        user_first_name=read.text(data, "UserFirstName"),
-        user_last_name=read.text(data, "UserLastName"),
-    )
-
-
-def _details(data: Json, instance_id: int) -> InstanceDetails:
-    state, completion = read.text(data, "State"), read.text(data, "CompletionStatus")
-    tag = read.text(data, "Tag")
-    return InstanceDetails(
-        instance_id=instance_id,
-        phase=phase_of(state),
-        state=state,
-        completion_status=completion,
-        user_id=read.filled_text(data, "UserId"),
-        lab_profile_id=read.identifier(data, "LabProfileId"),
-        lab_profile_name=read.text(data, "LabProfileName"),
-        tag="" if tag is None and "Tag" in data else tag,
-        is_exam=read.flag(data, "IsExam"),
-        submitted_for_grading=is_submitted(completion)
-        or bool(read.flag(data, "SubmittedForGrading")),
-        started_at=read.epoch(data, "Start"),
-    )
-
-
-def _result(data: Json, instance_id: int | None) -> LabResult:
-    score = data.get("ExamScore")
-    return LabResult(
-        instance_id=read.identifier(data, "LabInstanceId", "Id") or instance_id,
-        lab_profile_id=read.identifier(data, "LabProfileId"),
-        user_id=read.text(data, "UserId"),
-        class_id=read.text(data, "ClassId"),
-        started_at=read.epoch(data, "Start"),
-        ended_at=read.epoch(data, "End"),
-        last_activity_at=read.epoch(data, "LastActivity"),
-        completion_status=read.integer(data, "CompletionStatus"),
-        total_run_time_seconds=read.seconds(data, "TotalRunTimeSeconds"),
-        task_complete_percent=read.integer(data, "TaskCompletePercent"),
-        is_exam=read.flag(data, "IsExam"),
-        exam_passed=read.flag(data, "ExamPassed"),
-        exam_score=float(score) if isinstance(score, int | float) else None,
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 from tenacity import AsyncRetrying, Retrying
@@ -26,10 +26,7 @@ from orchestrator.skillable.answers import (
     Stats,
 )
 from orchestrator.skillable.calls import Call
-from orchestrator.skillable.connection import Connection
-
-#: The platform's documented address.
-BASE_URL = "https://labondemand.com/api/v3"
+from orchestrator.skillable.connection import ClientOptions, Connection
 
 T = TypeVar("T")
 
@@ -37,8 +34,8 @@ T = TypeVar("T")
 class SkillableClient(Connection):
     """The sync client; a context manager. See the module's docstring.
 
-    ``attempts`` bounds the tries of a call that may be repeated, ``longest_wait`` the
-    ``Retry-After`` (seconds) that is slept through. ``transport`` and ``sleep`` are for tests.
+    ``verify`` is httpx's (TLS); ``transport`` and ``sleep`` are for tests; the rest is in
+    :class:`~orchestrator.skillable.connection.ClientOptions`.
     Raises :class:`~orchestrator.errors.ConfigurationError` for an unusable key or base URL, and
     the branches of :class:`~orchestrator.errors.PlatformError` from every call.
     """
@@ -47,23 +44,12 @@ class SkillableClient(Connection):
         self,
         api_key: str,
         *,
-        base_url: str = BASE_URL,
-        attempts: int = 3,
-        longest_wait: float = 30.0,
-        allow_http: bool = False,
         verify: Any = True,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
-        now: Callable[[], float] = time.time,
+        **options: Unpack[ClientOptions],
     ) -> None:
-        super().__init__(
-            api_key,
-            base_url=base_url,
-            attempts=attempts,
-            longest_wait=longest_wait,
-            allow_http=allow_http,
-            now=now,
-        )
+        super().__init__(api_key, options)
         self._sleep = sleep
         self._http = httpx.Client(
             transport=transport
@@ -184,23 +170,12 @@ class AsyncSkillableClient(Connection):
         self,
         api_key: str,
         *,
-        base_url: str = BASE_URL,
-        attempts: int = 3,
-        longest_wait: float = 30.0,
-        allow_http: bool = False,
         verify: Any = True,
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        now: Callable[[], float] = time.time,
+        **options: Unpack[ClientOptions],
     ) -> None:
-        super().__init__(
-            api_key,
-            base_url=base_url,
-            attempts=attempts,
-            longest_wait=longest_wait,
-            allow_http=allow_http,
-            now=now,
-        )
+        super().__init__(api_key, options)
         self._sleep = sleep
         self._http = httpx.AsyncClient(
             transport=transport

@@ -10,7 +10,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, TypedDict
 
 import httpx
 
@@ -23,19 +23,31 @@ from orchestrator.skillable.retrying import policy
 _log = get_logger("orchestrator.skillable")
 
 
+#: The platform's documented address.
+BASE_URL = "https://labondemand.com/api/v3"
+
+
+class ClientOptions(TypedDict, total=False):
+    """What either client may be given.
+
+    ``base_url``: with or without a trailing slash. ``attempts`` (3) bounds the tries of a call that
+    may be repeated, ``longest_wait`` (30) the ``Retry-After`` in seconds that is slept through.
+    ``allow_http`` lets the key travel in the clear. ``now`` gives Unix epoch seconds.
+    """
+
+    base_url: str
+    attempts: int
+    longest_wait: float
+    allow_http: bool
+    now: Callable[[], float]
+
+
 class Connection:
     """What the sync and the async client share; see the module's docstring."""
 
-    def __init__(
-        self,
-        api_key: str,
-        *,
-        base_url: str,
-        attempts: int,
-        longest_wait: float,
-        allow_http: bool,
-        now: Callable[[], float],
-    ) -> None:
+    def __init__(self, api_key: str, options: ClientOptions) -> None:
+        attempts = options.get("attempts", 3)
+        base_url, allow_http = options.get("base_url", BASE_URL), options.get("allow_http", False)
         if not api_key or not api_key.isascii() or not api_key.isprintable() or " " in api_key:
             raise ConfigurationError(
                 "api_key: missing, or not a key (visible ASCII characters, no spaces)."
@@ -49,8 +61,8 @@ class Connection:
         self.clock_skew: float | None = None
         self._key = api_key
         self._attempts = attempts
-        self._longest_wait = longest_wait
-        self._now = now
+        self._longest_wait = options.get("longest_wait", 30.0)
+        self._now = options.get("now", time.time)
         quiet.keep_queries_out_of_httpx_logs()
 
     def __repr__(self) -> str:

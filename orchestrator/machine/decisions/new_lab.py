@@ -18,7 +18,7 @@ ACCESS_ATTEMPTS = 5
 #: A tagless instance that is older than the run by more than this (s) was not launched by it.
 OLDER_THAN_RUN = 60.0
 #: How often the new instance is asked about before it is handed over unverified.
-VERIFY_TRIES = 4
+VERIFY_TRIES = 3
 
 
 def adopt(run: Run, ids: tuple[int, ...]) -> Run:
