@@ -77,6 +77,8 @@ def to_inspect(run: Run) -> tuple[int, ...]:
     if run.takers:
         # They count whether or not the list shows them (yet).
         return tuple(i for i in run.takers if i not in run.displaced)
+    if run.reusing:
+        pool = run.same_profile
     if run.releasing and run.policy.if_running == "replace" and run.same_profile:
         pool = run.same_profile
     left = [i for i in pool if i.instance_id not in (*run.displaced, run.new_instance_id)]
