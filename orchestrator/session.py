@@ -55,7 +55,7 @@ class Schedules:
     backoff: Schedule = field(
         default_factory=lambda: TenacitySchedule(wait_exponential_jitter(initial=1, max=30))
     )
-    settle: Schedule = field(default_factory=lambda: SequenceSchedule((1, 2, 4, 8, 15)))
+    settle: Schedule = field(default_factory=lambda: SequenceSchedule((1, 2, 4, 8)))
 
     def of(self, kind: WaitKind) -> Schedule:
         """The schedule for a kind of wait."""

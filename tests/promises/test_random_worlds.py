@@ -36,8 +36,8 @@ READINGS = st.builds(
     foreign_listed=st.booleans(),
     extra_fields=st.booleans(),
 )
-# Faults that come and go; late effects are short of the half minute that a lost launch is looked
-# for, which the README names as a limit.
+# Faults that come and go; late effects are short of the quarter of a minute that a lost launch is
+# looked for, which the README names as a limit.
 FAULTS = st.lists(
     st.builds(
         Fault,

@@ -28,8 +28,8 @@ from orchestrator.machine.vocabulary import (
 )
 
 #: Looks for a launch whose answer was lost, before it counts as never made: late effects take
-#: seconds (vendor page), the settle schedule spreads these looks over half a minute.
-SETTLE_LOOKS = 5
+#: seconds (vendor page), the settle schedule spreads these looks over a quarter of a minute.
+SETTLE_LOOKS = 4
 #: How often a launch may answer "error", and how often a run that has displaced nothing may lose a
 #: launch without a trace, before it gives up.
 LAUNCH_ERRORS = 3
