@@ -97,7 +97,7 @@ def test_a_launch_in_doubt_at_the_deadline_is_looked_up_once_more() -> None:
 def test_a_launch_in_doubt_at_the_end_is_said_with_its_tag() -> None:
     world = World()
     world.sandbox.faults.add("launch:late_effect=100")
-    outcome = world.relaunch(NEW_LAB, deadline_seconds=20)
+    outcome = world.relaunch(NEW_LAB, deadline_seconds=10)
     assert outcome.outcome == "timed_out"
     tag = f"relaunch={outcome.relaunch_id}"
     assert outcome.left.launch_in_doubt_tag == tag

@@ -280,8 +280,13 @@ class TestExams:
         assert world.relaunch(allow_exam=True).cancelled_instance_ids == (exam.instance_id,)
 
 
-def test_a_dying_instance_that_no_list_shows_is_not_taken_for_the_new_lab() -> None:
-    world = World(Readings(listing_drops="at_cancel", same_profile_tearing_down="hand_back"))
+@pytest.mark.parametrize("state", ["Tearing Down", "Dismantling"])
+def test_a_dying_instance_that_no_list_shows_is_not_taken_for_the_new_lab(state: str) -> None:
+    world = World(
+        Readings(
+            listing_drops="at_cancel", same_profile_tearing_down="hand_back", teardown_state=state
+        )
+    )
     dying = world.give(NEW_LAB)
     world.sandbox.world.tear_down(dying)
     outcome = world.relaunch(NEW_LAB)

@@ -37,7 +37,9 @@ def verify(run: Run, event: Inspected) -> Run:
         if details.phase is Phase.ENDING:
             return end(replace(run, launch_in_doubt=False), State.FAILED, "new_instance_ended")
         return _accept(replace(run, new_is_ours=True, launch_in_doubt=False))
-    if details.phase in (Phase.ENDING, Phase.SAVING):
+    # Told to have no tag, in a state never heard of: nothing says that this is our new lab.
+    strange = details.tag == "" and details.phase is Phase.UNKNOWN and details.state is not None
+    if strange or details.phase in (Phase.ENDING, Phase.SAVING):
         # A dying instance that the list no longer showed was handed back: it is no new lab.
         run = replace(run, target=details.instance_id, target_gone=False)
         return teardown(_forget_new(run), event, begins=True)
