@@ -90,7 +90,10 @@ class AsyncRelaunch(_Handle):
         self._events = events
 
     def events(self) -> AsyncIterator[Progress]:
-        """Go on with the relaunch and yield its progress. Cancelling the task aborts it."""
+        """Go on with the relaunch and yield its progress. Cancelling the task aborts it.
+
+        Whoever leaves the loop early closes the iterator (``aclose``), which aborts it as well.
+        """
         return self._events
 
     async def result(self) -> Outcome:

@@ -9,9 +9,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from orchestrator.progress import Outcome, Progress
+
+if TYPE_CHECKING:
+    # Imported late below: most runs have no terminal, and rich takes a while to load.
+    from rich.progress import Progress as Live
+    from rich.progress import TaskID
 
 
 class Display(Protocol):
@@ -32,7 +37,7 @@ class PlainDisplay:
 class LiveDisplay:
     """One line that changes, on a terminal."""
 
-    def __init__(self, live: object, task: object, teardown_seconds: float | None) -> None:
+    def __init__(self, live: Live, task: TaskID, teardown_seconds: float | None) -> None:
         self._live = live
         self._task = task
         self._teardown_seconds = teardown_seconds
@@ -40,7 +45,7 @@ class LiveDisplay:
     def show(self, progress: Progress) -> None:
         """Change the line."""
         bar = self._teardown_seconds if progress.phase in ("tearing_down", "looking") else None
-        self._live.update(self._task, description=progress.message, of=bar)  # type: ignore[attr-defined]  # rich's Progress, imported late
+        self._live.update(self._task, description=progress.message, of=bar)
 
 
 @contextmanager
