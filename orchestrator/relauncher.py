@@ -7,6 +7,7 @@ relaunches. A relaunch does nothing until it is iterated or asked for its result
 from __future__ import annotations
 
 import re
+import threading
 import uuid
 import weakref
 from collections.abc import AsyncIterator, Iterator
@@ -111,13 +112,18 @@ class _Active(Generic[H]):
 
     def __init__(self) -> None:
         self._handles: weakref.WeakSet[H] = weakref.WeakSet()
+        # Hints come from any thread, while others start relaunches.
+        self._lock = threading.Lock()
 
     def add(self, handle: H) -> H:
-        self._handles.add(handle)
+        with self._lock:
+            self._handles.add(handle)
         return handle
 
     def hint(self, lab_instance_id: int) -> None:
-        for handle in list(self._handles):
+        with self._lock:
+            handles = list(self._handles)
+        for handle in handles:
             handle.hint(lab_instance_id)
 
 

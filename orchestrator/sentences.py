@@ -11,6 +11,7 @@ from orchestrator.machine.run import Run
 from orchestrator.machine.vocabulary import State, WaitKind
 
 _WAITING_FOR = {
+    "not_sent": "the call could not be made",
     "platform_unreachable": "the platform cannot be reached",
     "platform_unavailable": "the platform is failing",
     "answer_lost": "the platform's answer got lost",
@@ -48,6 +49,7 @@ _REFUSED = {
 }
 
 _FAILED = {
+    "not_sent": "calls to the platform could not be made",
     "platform_unreachable": "the platform cannot be reached; check the base URL and the network",
     "platform_unavailable": "the platform keeps failing; try again later",
     "answer_lost": "the platform accepts calls but its answers do not arrive",

@@ -69,7 +69,9 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _told(reason: str, message: str, wants_json: bool) -> int:
-    print(f"relaunch: {message}", file=sys.stderr)
+    # Called without a command, the parser's message is the whole help text.
+    prefix = "" if message.startswith("Usage:") else "relaunch: "
+    print(f"{prefix}{message}", file=sys.stderr)
     if wants_json:
         failure: dict[str, object] = {
             "outcome": "failed",

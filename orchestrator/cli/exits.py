@@ -26,7 +26,7 @@ _BY_OUTCOME = {
 
 #: Reasons of a failure that mean that no usable answer ever came.
 NO_ANSWER = frozenset(
-    {"platform_unreachable", "platform_unavailable", "answer_lost", "answer_unreadable"}
+    {"not_sent", "platform_unreachable", "platform_unavailable", "answer_lost", "answer_unreadable"}
 )
 
 
