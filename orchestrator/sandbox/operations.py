@@ -19,7 +19,10 @@ from orchestrator.sandbox.world import Consumer, Instance, Profile, World
 Parameters = dict[str, list[str]]
 Operation = Callable[["Desk", Parameters], Json]
 
-_RAM_OR_OTHER_FINAL = (100, 110, 130, 140, 160)
+#: What is answered about another API consumer's instance: no Result, and Status 1 (documented).
+FOREIGN: Json = {"Error": "Invalid integration key", "Status": 1}
+
+_FINAL_RESULTS = (100, 110, 130, 140, 160)
 
 
 def first(parameters: Parameters, name: str) -> str | None:
@@ -98,7 +101,7 @@ def _final(desk: Desk, profile: Profile, user_id: str, parameters: Parameters) -
     )
     if profile.launches_per_user is not None and launched >= profile.launches_per_user:
         return refused(desk, 100, "The user has used up the launches of this lab")
-    if profile.refuse_with in _RAM_OR_OTHER_FINAL:
+    if profile.refuse_with in _FINAL_RESULTS:
         return _forced(desk, profile)
     return None
 
@@ -111,7 +114,7 @@ def _capacity(desk: Desk, profile: Profile, user_id: str, parameters: Parameters
     of_profile = [i for i in active if i.profile is profile]
     if profile.max_active is not None and len(of_profile) >= profile.max_active:
         return refused(desk, 40, "The lab has too many active instances")
-    if profile.refuse_with is not None and profile.refuse_with not in _RAM_OR_OTHER_FINAL:
+    if profile.refuse_with is not None and profile.refuse_with not in _FINAL_RESULTS:
         return _forced(desk, profile)
     return None
 
@@ -190,7 +193,7 @@ def cancel(desk: Desk, parameters: Parameters) -> Json:
     if instance is None:
         return {"Result": 0, "Status": 0, "Error": "Lab instance not found"}
     if desk.is_foreign(instance):
-        return {"Error": "Invalid integration key", "Status": 1}
+        return FOREIGN
     if instance.state == "Off":
         return _done(desk.readings.cancel_gone, "The lab instance has ended")
     if instance.state == "Tearing Down":
@@ -209,7 +212,7 @@ def details(desk: Desk, parameters: Parameters) -> Json:
     if instance is None:
         return {"Status": 0, "Error": "Lab instance not found"}
     if desk.is_foreign(instance):
-        return {"Error": "Invalid integration key", "Status": 1}
+        return FOREIGN
     state = _told_state(desk, instance)
     if state == "Off" and desk.readings.details_when_gone == "error":
         return {"Status": 0, "Error": "Lab instance not found"}
@@ -277,11 +280,11 @@ def search(desk: Desk, parameters: Parameters) -> Json:
     offset = int(number("pageindex", 0)) * size
     mode = int(number("mode", 10))
     now = desk.world.now()
-    page = [shapes.search_entry(now, i, _told_state(desk, i), mode) for i in found]
+    page = found[offset : offset + size]
     return {
         "TotalResults": len(found),
         "TotalPages": math.ceil(len(found) / size),
-        "Results": page[offset : offset + size],
+        "Results": [shapes.search_entry(now, i, _told_state(desk, i), mode) for i in page],
     }
 
 
@@ -304,7 +307,7 @@ def result(desk: Desk, parameters: Parameters) -> Json:
     if instance is None:
         return {"Status": 0, "Error": "Lab instance not found"}
     if desk.is_foreign(instance):
-        return {"Error": "Invalid integration key", "Status": 1}
+        return FOREIGN
     return shapes.result(desk.world.now(), instance) | {"Status": 1, "Error": None}
 
 
@@ -314,7 +317,7 @@ def save(desk: Desk, parameters: Parameters) -> Json:
     if instance is None:
         return {"Result": 0, "Status": 0, "Error": "Lab instance not found"}
     if desk.is_foreign(instance):
-        return {"Error": "Invalid integration key", "Status": 1}
+        return FOREIGN
     saved = sum(i.state in ("Saved", "Saving") for i in desk.world.of_user(instance.user_id))
     if instance.state != "Running" or saved >= desk.consumer.max_saved_per_user:
         return {"Result": 2, "Status": 1, "Error": "Invalid state"}
@@ -329,7 +332,7 @@ def resume(desk: Desk, parameters: Parameters) -> Json:
     if instance is None:
         return refused(desk, 0, "Lab instance not found")
     if desk.is_foreign(instance):
-        return {"Error": "Invalid integration key", "Status": 1}
+        return FOREIGN
     if instance.state != "Saved":
         return refused(desk, 120, "The lab instance is in the wrong state")
     for check in (_user_limit, _capacity):
@@ -353,7 +356,7 @@ def lab_access_url(desk: Desk, parameters: Parameters) -> Json:
     if instance is None or not instance.is_active:
         return {"Status": 0, "Error": "The lab instance is not running"}
     if desk.is_foreign(instance):
-        return {"Error": "Invalid integration key", "Status": 1}
+        return FOREIGN
     return {"Url": desk.url("access", instance), "Error": None, "Status": 1}
 
 

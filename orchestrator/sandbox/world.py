@@ -75,7 +75,6 @@ class Instance:
     completion_status: str = "Incomplete"
     ended_at: float | None = None
     last_save_at: float | None = None
-    cancelled_at: float | None = None
     previous: tuple[float, str] | None = None
     first_name: str = "anon-1000001"
     last_name: str = "anon-1000001"
@@ -165,7 +164,6 @@ class World:
     def tear_down(self, instance: Instance, what: str = "cancelled") -> None:
         """Begin a teardown now."""
         now = self.now()
-        instance.cancelled_at = now
         instance.completion_status = "Cancelled" if what == "cancelled" else "Complete"
         self._enter(instance, "Tearing Down", now, now + instance.teardown_seconds)
         self._note(instance, what, now)
@@ -205,11 +203,6 @@ class World:
                 act[1]()
             else:
                 return
-
-    def next_change(self) -> float:
-        """When the world changes next by itself; ``math.inf`` if it doesn't."""
-        times = [i.changes_at for i in self.instances.values()]
-        return min([*times, *(when for when, _ in self._later)], default=math.inf)
 
     def of_user(self, user_id: str) -> list[Instance]:
         """Every instance of a user, gone ones included."""
