@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import sys
 import time
@@ -12,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.connect import client_of, settings_for
+from orchestrator.cli.connect import client_of, close, settings_for
 from orchestrator.cli.exits import exit_code
 from orchestrator.cli.interrupts import cancelling
 from orchestrator.cli.options import ConfigOption, DeadlineOption, JsonOption
@@ -55,23 +54,18 @@ def cancel(
 
 
 async def _interruptible(loaded: Loaded, instance: int, note: str | None, wait: bool) -> Ended:
-    task = asyncio.current_task()
-    if task is None:
-        raise RuntimeError("must be awaited in a task")
     client = client_of(loaded)
-    try:
-        with cancelling(task):
+    with cancelling() as task:
+        try:
             return await _cancel(loaded, client, instance, note, wait)
-    except asyncio.CancelledError:
-        task.uncancel()
-        text = f"Interrupted; whether lab instance {instance} is ending is not known. Look again."
-        return Ended("aborted", "aborted", text, instance)
-    except PlatformError as error:
-        return Ended("failed", error.code, f"Lab instance {instance}: {error}", instance)
-    finally:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0.5):
-                await client.aclose()
+        except asyncio.CancelledError:
+            task.uncancel()
+            text = f"Interrupted; whether lab instance {instance} is ending is not known."
+            return Ended("aborted", "aborted", f"{text} Look again.", instance)
+        except PlatformError as error:
+            return Ended("failed", error.code, f"Lab instance {instance}: {error}", instance)
+        finally:
+            await close(client)
 
 
 async def _cancel(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import sys
 from collections.abc import Mapping
@@ -29,6 +31,13 @@ def client_of(loaded: Loaded) -> AsyncSkillableClient:
     return AsyncSkillableClient(
         loaded.api_key(), base_url=platform.base_url, allow_http=platform.allow_http
     )
+
+
+async def close(client: AsyncSkillableClient) -> None:
+    """Cut off whatever is still open: nobody waits for a hanging connection's farewell."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await client.aclose()
 
 
 def _set_up_logging(loaded: Loaded) -> None:

@@ -12,8 +12,14 @@ from orchestrator.cli.exits import INTERRUPTED
 
 
 @contextlib.contextmanager
-def cancelling(task: asyncio.Task[object]) -> Iterator[None]:
-    """While inside, a signal cancels ``task``: whatever call is on the wire is dropped, at once."""
+def cancelling() -> Iterator[asyncio.Task[object]]:
+    """While inside, a signal cancels this task: whatever call is on the wire is dropped, at once.
+
+    Gives the task; whoever catches the cancellation says so by its ``uncancel``.
+    """
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("must be entered in a task")
     loop = asyncio.get_running_loop()
     signals = (signal.SIGINT, signal.SIGTERM)
     seen: list[int] = []
@@ -29,7 +35,7 @@ def cancelling(task: asyncio.Task[object]) -> Iterator[None]:
         for number in signals:
             loop.add_signal_handler(number, on_signal)
     try:
-        yield
+        yield task
     finally:
         with contextlib.suppress(NotImplementedError, RuntimeError):
             for number in signals:

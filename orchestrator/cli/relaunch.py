@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from typing import Annotated, Literal
 
 import typer
 
 from orchestrator import AsyncRelauncher, LaunchParameters, Outcome, Schedules
-from orchestrator.cli.connect import client_of, settings_for
+from orchestrator.cli.connect import client_of, close, settings_for
 from orchestrator.cli.display import display, summary
 from orchestrator.cli.exits import exit_code
 from orchestrator.cli.interrupts import cancelling
@@ -171,19 +170,13 @@ async def relaunch(
         schedules=Schedules(teardown=loaded.schedule()),
     )
     handle = relauncher.start(user, lab, **options)
-    task = asyncio.current_task()
-    if task is None:
-        raise RuntimeError("must be awaited in a task")
-    with cancelling(task), display(teardown_seconds=teardown_seconds) as shown:
+    with cancelling() as task, display(teardown_seconds=teardown_seconds) as shown:
         try:
             async for progress in handle.events():
                 shown.show(progress)
         except asyncio.CancelledError:
             task.uncancel()
-    # Whatever is still open is cut off: nobody waits for a hanging connection's farewell.
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(0.5):
-            await client.aclose()
+    await close(client)
     if handle.outcome is None:
         # The signal came before the first step.
         handle.abort()
