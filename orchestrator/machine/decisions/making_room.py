@@ -28,7 +28,7 @@ from orchestrator.machine.vocabulary import (
 TOO_LATE_TO_DISPLACE = 0.1
 #: Looks at an instance whose cancel got lost before it is cancelled once more.
 DISPLACE_LOOKS = 2
-#: How often one instance is asked to go, and how often a launch may answer "error".
+#: How often one instance is asked to go.
 DISPLACE_ATTEMPTS = 3
 #: How often the platform is asked again to describe a candidate before a launch is tried instead.
 UNREADABLE_TRIES = 2
@@ -46,7 +46,7 @@ def displace_taker(run: Run, ids: tuple[int, ...]) -> Run:
     run = replace(run, takers=ids, known=union_of(run.known, ids))
     if run.displacements > run.policy.max_recancels:
         return end(replace(run, named=ids), State.FAILED, "slot_taken")
-    return make_room(replace(run, target=None, target_gone=False, displace_attempts=0))
+    return make_room(replace(run, target=None, target_gone=False))
 
 
 def count(run: Run, event: Counted) -> Run:
@@ -66,11 +66,11 @@ def inspect(run: Run, event: Inspected) -> Run:
     if run.reusing:
         return _reuse(run, event)
     choice = choose(run, event.details) if event.details else Choice(Verdict.GONE, ())
-    too_late = event.at > run.deadline_at - TOO_LATE_TO_DISPLACE * run.policy.deadline_seconds
     if run.releasing and choice.verdict is not Verdict.DISPLACE:
         return conclude(run)
     if choice.verdict is Verdict.DISPLACE:
-        if too_late and not run.has_acted and not run.releasing:
+        too_late = run.deadline_at - TOO_LATE_TO_DISPLACE * run.policy.deadline_seconds
+        if event.at > too_late and not run.has_acted and not run.releasing:
             return end(run, State.TIMED_OUT, run.blocked_by or "deadline")
         run = replace(run, target_step=run.policy.displace)
         return displace(run, choice.instance_ids[0])
@@ -174,9 +174,9 @@ def confirm_displace(run: Run, event: Inspected) -> Run:
         if run.releasing:
             return conclude(run)
         return teardown(run, event, begins=True)
-    if protection(run, details, None):
-        run = replace(run, named=(details.instance_id,))
-        return end(run, State.REFUSED, protection(run, details, None))
+    why = protection(run, details, None)
+    if why:
+        return end(replace(run, named=(details.instance_id,)), State.REFUSED, why)
     run = replace(run, settle_looks=run.settle_looks + 1)
     if run.displace_in_doubt and run.settle_looks < DISPLACE_LOOKS:
         return settle(run, event, State.CONFIRMING_DISPLACE)

@@ -43,9 +43,7 @@ def verify(run: Run, event: Inspected) -> Run:
         # A dying instance that the list no longer showed was handed back: it is no new lab.
         run = replace(run, target=details.instance_id, target_gone=False)
         return teardown(_forget_new(run), event, begins=True)
-    if details.tag:
-        return _somebody_elses(run, details)
-    if _is_older(run, details):
+    if details.tag or _is_older(run, details):
         return _somebody_elses(run, details)
     if not details.readable:
         return verify_failed(run, event)

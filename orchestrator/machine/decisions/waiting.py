@@ -35,9 +35,13 @@ def teardown(run: Run, event: Event, *, begins: bool = False) -> Run:
     since = run.teardown_since
     if begins or since is None:
         since = event.at
-        run = replace(run, teardown_since=since, looks=0, last_busy_at=None)
         run = replace(
-            run, blocked_by=run.holds_the_slot, target_gone=run.target_gone and not begins
+            run,
+            teardown_since=since,
+            looks=0,
+            last_busy_at=None,
+            target_gone=run.target_gone and not begins,
+            blocked_by=run.holds_the_slot,
         )
     return _wait(run, State.TEARING_DOWN, WaitKind.TEARDOWN, run.looks + 1, since, None)
 
@@ -58,14 +62,16 @@ def settle(run: Run, event: Event, then: State) -> Run:
 def _wait(
     run: Run, state: State, kind: WaitKind, attempt: int, since: float, told_by: Event | None
 ) -> Run:
-    retry_after = told_by.retry_after if isinstance(told_by, Unsent | Lost) else None
+    not_before = None
+    if isinstance(told_by, Unsent | Lost) and told_by.retry_after is not None:
+        not_before = told_by.at + told_by.retry_after
     return replace(
         run,
         state=state,
         wait_kind=kind,
         wait_attempt=attempt,
         wait_since=since,
-        not_before=None if retry_after is None or told_by is None else told_by.at + retry_after,
+        not_before=not_before,
     )
 
 
