@@ -22,6 +22,7 @@ from orchestrator.labs import (
 )
 from orchestrator.machine import vocabulary as v
 from orchestrator.machine.decisions import ending
+from orchestrator.machine.decisions.new_lab import ACCESS_ATTEMPTS
 from orchestrator.machine.diagram import mermaid
 from orchestrator.machine.run import Policy, Run
 from orchestrator.machine.table import AFTER_DEADLINE, TABLE, command_of, step, take_over
@@ -279,6 +280,23 @@ def test_a_lab_that_is_there_is_never_reported_as_a_failure() -> None:
     for state in (State.FAILED, State.REFUSED, State.TIMED_OUT):
         ended = ending.end(a_run(releasing=True), state, "whatever")
         assert (ended.state, ended.reason) == (State.LAUNCHED, "old_instance_left")
+
+
+@pytest.mark.parametrize(
+    ("reusing", "state"), [(False, State.LAUNCHED), (True, State.FAILED)], ids=["ours", "reused"]
+)
+@pytest.mark.parametrize("how", ["declined", "deadline"])
+def test_no_way_into_the_lab_is_told_alike_however_it_came(
+    how: str, reusing: bool, state: State
+) -> None:
+    lab = {"reusing": reusing, "new_instance_id": 12, "new_url": None}
+    if how == "declined":
+        run = a_run(State.ENTERING, access_attempts=ACCESS_ATTEMPTS, **lab)
+        ended, _ = step(run, v.Declined(at=NOW, error="no"))
+    else:
+        run = a_run(State.BACKING_OFF, resume_state=State.ENTERING, **lab)
+        ended, _ = step(run, v.Hinted(at=NOW + 900, instance_id=12))
+    assert (ended.state, ended.reason) == (state, "access_url_unavailable")
 
 
 def test_the_readme_shows_this_table() -> None:

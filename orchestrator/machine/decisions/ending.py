@@ -31,6 +31,13 @@ def conclude(run: Run) -> Run:
     return end(run, State.LAUNCHED, None if run.new_is_ours else "not_verified")
 
 
+def without_url(run: Run) -> Run:
+    """No way into the lab: a lab of our own is there all the same; the way back in is all else."""
+    if run.reusing:
+        return end(run, State.FAILED, "access_url_unavailable")
+    return end(run, State.LAUNCHED, "access_url_unavailable")
+
+
 def overdue(run: Run) -> Run:
     """The deadline has passed: end, but settle first what a launch may have left behind.
 
@@ -45,7 +52,7 @@ def overdue(run: Run) -> Run:
     if run.state in (State.VERIFYING, State.ENTERING):
         return run
     if put_off in (State.VERIFYING, State.ENTERING):
-        return end(run, State.LAUNCHED, "access_url_unavailable")
+        return without_url(run)
     if run.launch_in_doubt and not run.last_look:
         return replace(run, state=State.CONFIRMING_LAUNCH, resume_state=None, last_look=True)
     if run.answers == 0 and run.blocked_by != "rate_limited":
@@ -65,5 +72,5 @@ def abort(run: Run, event: AbortRequested) -> Run:
 def key_refused(run: Run, event: KeyRefused) -> Run:
     """Final at once; what a call in flight may have done stays said, a lab that is there too."""
     if run.state is State.ENTERING and not run.reusing:
-        return end(replace(run, error=event.error), State.LAUNCHED, "access_url_unavailable")
+        return without_url(replace(run, error=event.error))
     return end(replace(run, error=event.error), State.FAILED, "key_rejected")

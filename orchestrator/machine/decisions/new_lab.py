@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from orchestrator.labs import InstanceDetails, Phase, RunningInstance
 from orchestrator.machine.candidates import protection
-from orchestrator.machine.decisions.ending import conclude, end
+from orchestrator.machine.decisions.ending import conclude, end, without_url
 from orchestrator.machine.decisions.listing import union_of
 from orchestrator.machine.decisions.making_room import displace_taker
 from orchestrator.machine.decisions.waiting import back_off, teardown
@@ -37,9 +37,7 @@ def verify(run: Run, event: Inspected) -> Run:
         if details.phase is Phase.ENDING:
             return end(replace(run, launch_in_doubt=False), State.FAILED, "new_instance_ended")
         return _accept(replace(run, new_is_ours=True, launch_in_doubt=False))
-    # Told to have no tag, in a state never heard of: nothing says that this is our new lab.
-    strange = details.tag == "" and details.phase is Phase.UNKNOWN and details.state is not None
-    if strange or details.phase in (Phase.ENDING, Phase.SAVING):
+    if _is_strange(details) or details.phase in (Phase.ENDING, Phase.SAVING):
         # A dying instance that the list no longer showed was handed back: it is no new lab.
         run = replace(run, target=details.instance_id, target_gone=False)
         return teardown(_forget_new(run), event, begins=True)
@@ -60,6 +58,15 @@ def verify_failed(run: Run, event: Event) -> Run:
     if not run.listing_trusted:
         run = replace(run, reusing=True)
     return conclude(replace(run, launch_in_doubt=False))
+
+
+def _is_strange(details: InstanceDetails) -> bool:
+    """Told to have no tag, and gone or in a state never heard of: nothing says it is our new lab.
+
+    Details may run ahead of the slot, so a dying instance can read "Off" already.
+    """
+    told = details.state is not None and details.tag == ""
+    return told and details.phase in (Phase.UNKNOWN, Phase.GONE)
 
 
 def _is_older(run: Run, details: InstanceDetails) -> bool:
@@ -114,9 +121,7 @@ def access_declined(run: Run, event: Event) -> Run:
     run = replace(run, access_attempts=run.access_attempts + 1)
     if run.access_attempts < ACCESS_ATTEMPTS and event.at < run.deadline_at:
         return back_off(run, event, State.ENTERING)
-    if run.reusing:
-        return end(run, State.FAILED, "access_url_unavailable")
-    return end(run, State.LAUNCHED, "access_url_unavailable")
+    return without_url(run)
 
 
 def _left(run: Run, instances: tuple[RunningInstance, ...]) -> bool:
