@@ -280,14 +280,20 @@ class TestExams:
         assert world.relaunch(allow_exam=True).cancelled_instance_ids == (exam.instance_id,)
 
 
+@pytest.mark.parametrize("lag", [0.0, -60.0], ids=["", "reads_off"])
 @pytest.mark.parametrize("state", ["Tearing Down", "Dismantling"])
-def test_a_dying_instance_that_no_list_shows_is_not_taken_for_the_new_lab(state: str) -> None:
+def test_a_dying_instance_that_no_list_shows_is_not_taken_for_the_new_lab(
+    state: str, lag: float
+) -> None:
     world = World(
         Readings(
-            listing_drops="at_cancel", same_profile_tearing_down="hand_back", teardown_state=state
+            listing_drops="at_cancel",
+            same_profile_tearing_down="hand_back",
+            teardown_state=state,
+            details_lag=lag,
         )
     )
-    dying = world.give(NEW_LAB)
+    dying = world.give(NEW_LAB, started_ago=30)
     world.sandbox.world.tear_down(dying)
     outcome = world.relaunch(NEW_LAB)
     assert outcome.outcome == "launched"
