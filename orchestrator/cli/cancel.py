@@ -18,8 +18,18 @@ from orchestrator.cli.options import ConfigOption, DeadlineOption, JsonOption
 from orchestrator.cli.settings import Loaded
 from orchestrator.errors import AnswerLost, KeyRejected, NotSent, PlatformError
 from orchestrator.labs import InstanceDetails, Phase
+from orchestrator.machine.candidates import graded
 from orchestrator.plain import to_plain
 from orchestrator.skillable import AsyncSkillableClient
+
+REFUSED = {
+    "foreign_instance": "another API consumer launched it; end it where it was launched",
+    "instance_not_described": "the platform will not describe it; it may be gone already",
+    "protected_saving": "it is being saved, which ends it by itself",
+    "protected_scoring": "it is being scored (--allow-exam gives leave)",
+    "protected_submitted": "it has been submitted for grading (--allow-exam gives leave)",
+    "protected_exam": "it is an exam (--allow-exam gives leave)",
+}
 
 
 @dataclass(frozen=True)
@@ -74,8 +84,9 @@ async def _cancel(
     details = await client.details(instance)
     why = _protected(details, allow_exam=loaded.settings.policy.allow_exam)
     if why is not None:
-        text = f"Lab instance {instance} was not ended: {why[1]}. Nothing was changed."
-        return Ended("refused", why[0], text, instance)
+        said = f" (the platform says: {details.error})" if details.error else ""
+        text = f"Lab instance {instance} was not ended: {REFUSED[why]}{said}. Nothing was changed."
+        return Ended("refused", why, text, instance)
     if details.phase is Phase.GONE:
         return Ended("gone", None, f"Lab instance {instance} is gone already.", instance, True)
     if details.phase is not Phase.ENDING:
@@ -88,18 +99,17 @@ async def _cancel(
     return await _wait(loaded, client, instance)
 
 
-def _protected(details: InstanceDetails, *, allow_exam: bool) -> tuple[str, str] | None:
+def _protected(details: InstanceDetails, *, allow_exam: bool) -> str | None:
+    """The rules of :mod:`orchestrator.machine.candidates`, for an instance that was named."""
     if details.foreign:
-        return "foreign_instance", "another API consumer launched it"
+        return "foreign_instance"
+    if not details.readable:
+        return "instance_not_described"
+    if details.phase is Phase.SAVING:
+        return "protected_saving"
     if allow_exam or details.phase in (Phase.ENDING, Phase.GONE):
         return None
-    if details.phase is Phase.SCORING:
-        return "protected_scoring", "it is being scored"
-    if details.submitted_for_grading:
-        return "protected_submitted", "it has been submitted for grading"
-    if details.is_exam:
-        return "protected_exam", "it is an exam (--allow-exam gives leave)"
-    return None
+    return graded(details)
 
 
 async def _ask(client: AsyncSkillableClient, instance: int, note: str | None) -> Ended | None:
@@ -108,7 +118,7 @@ async def _ask(client: AsyncSkillableClient, instance: int, note: str | None) ->
     except AnswerLost:
         answer = None
     if answer is not None and answer.foreign:
-        text = f"Lab instance {instance} was not ended: another API consumer launched it."
+        text = f"Lab instance {instance} was not ended: {REFUSED['foreign_instance']}."
         return Ended("refused", "foreign_instance", text, instance)
     if answer is not None and answer.result == 1:
         return None

@@ -44,23 +44,26 @@ class Choice:
 def protection(
     run: Run, details: InstanceDetails, listed: RunningInstance | SavedInstance | None
 ) -> str | None:
-    """Why this instance must not be displaced (a stable reason code), or ``None``.
+    """Why this run must not displace the instance (a stable reason code), or ``None``.
 
     What the list says and what the details say both count: either may run behind the other.
     """
     if details.user_id is not None and details.user_id != run.user_id:
         return "not_the_users"
-    if details.foreign:
-        return "foreign_instance"
-    if run.policy.allow_exam:
-        return None
-    if details.submitted_for_grading or getattr(listed, "submitted_for_grading", False):
+    if details.foreign or run.policy.allow_exam:
+        return "foreign_instance" if details.foreign else None
+    if getattr(listed, "submitted_for_grading", False):
+        return "protected_submitted"
+    return graded(details, is_exam=listed is not None and listed.is_exam)
+
+
+def graded(details: InstanceDetails, *, is_exam: bool = False) -> str | None:
+    """Which graded attempt would be destroyed with the instance (a stable reason code)."""
+    if details.submitted_for_grading:
         return "protected_submitted"
     if details.phase is Phase.SCORING:
         return "protected_scoring"
-    if details.is_exam or (listed is not None and listed.is_exam):
-        return "protected_exam"
-    return None
+    return "protected_exam" if is_exam or details.is_exam else None
 
 
 def listed_protection(run: Run, instances: Iterable[RunningInstance]) -> str | None:

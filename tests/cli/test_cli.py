@@ -256,6 +256,26 @@ def test_cancel_looks_before_and_waits_after() -> None:
         assert len(sandbox.ledger.cancels()) == 2
 
 
+@pytest.mark.parametrize(
+    ("state", "faults", "reason"),
+    [
+        ("Saving", [], "protected_saving"),
+        ("Scoring", [], "protected_scoring"),
+        ("Running", ["details:status_0*0"], "instance_not_described"),
+    ],
+)
+def test_cancel_leaves_alone_what_a_relaunch_would_leave_alone(
+    state: str, faults: list[str], reason: str
+) -> None:
+    with serving() as (sandbox, env):
+        mine = str(sandbox.world.give("ann", 1001, state=state).instance_id)
+        for fault in faults:
+            sandbox.faults.add(fault)
+        done = relaunch(env, "cancel", "--instance", mine, "--json")
+        assert (done.returncode, json.loads(done.stdout)["reason"]) == (3, reason)
+        assert sandbox.ledger.cancels() == []
+
+
 def test_a_cancel_that_outlasts_its_deadline_is_exit_4() -> None:
     with serving(teardown="never") as (sandbox, env):
         mine = str(sandbox.world.give("ann", 1001).instance_id)
