@@ -1,0 +1,44 @@
+"""Waits in virtual time: a schedule is asked when to look, and told what the looks have shown."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import numpy as np
+
+from tests.benchmarks.waiting.families import DEADLINE, Floats
+
+
+class Schedule(Protocol):
+    """The two methods of a schedule."""
+
+    def next_delay(self, elapsed: float, attempt: int) -> float: ...
+    def observe(self, low: float, high: float) -> None: ...
+
+
+def looks_of(schedule: Schedule, until: float = DEADLINE) -> Floats:
+    """When the schedule would look if the teardown never ended."""
+    looks: list[float] = []
+    elapsed = 0.0
+    while len(looks) < 100_000:
+        elapsed += schedule.next_delay(elapsed, len(looks) + 1)
+        if elapsed >= until:
+            break
+        looks.append(elapsed)
+    return np.array([*looks, until])
+
+
+def wait(schedule: Schedule, time: float) -> tuple[float, int]:
+    """One wait for a teardown of ``time`` seconds, and learn from it: idle seconds and looks."""
+    elapsed, low, looks = 0.0, 0.0, 0
+    while True:
+        elapsed = min(elapsed + schedule.next_delay(elapsed, looks + 1), DEADLINE)
+        looks += 1
+        if time <= elapsed:
+            schedule.observe(low, elapsed)
+            return elapsed - time, looks
+        low = elapsed
+        if elapsed >= DEADLINE:
+            schedule.observe(low, math.inf)
+            return 0.0, looks
