@@ -96,7 +96,8 @@ class InstanceDetails:
 
     ``readable`` is false when the platform answered that it will not or cannot describe this
     instance (``error`` has its word); ``foreign`` when that word was that the instance belongs to
-    another API consumer. ``tag`` is ``""`` when the platform says that there is none.
+    another API consumer. ``tag`` is ``""`` when the platform says that there is none. ``kind`` is
+    what lab profiles that are torn down alike have in common, such as ``platform 20``.
     """
 
     instance_id: int
@@ -109,6 +110,7 @@ class InstanceDetails:
     user_id: str | None = None
     lab_profile_id: int | None = None
     lab_profile_name: str | None = None
+    kind: str | None = None
     tag: str | None = None
     is_exam: bool | None = None
     submitted_for_grading: bool = False

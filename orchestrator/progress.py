@@ -29,7 +29,8 @@ class Progress:
     ``elapsed_seconds`` is the time since the relaunch began; ``phase`` is the machine's state;
     ``attempt`` how many launches were tried; ``calling`` the call that is about to be made or, in
     the last progress of an interrupted run, was on the wire; ``lab_instance_id`` the instance that
-    the step is about.
+    the step is about. ``usual_seconds``: during a teardown, from when to when such teardowns
+    usually end (10 % and 90 % of those before, in seconds since it began), once that is known.
     """
 
     sequence: int
@@ -40,6 +41,7 @@ class Progress:
     message: str
     calling: str | None = None
     next_look_at: float | None = None
+    usual_seconds: tuple[float, float] | None = None
     lab_instance_id: int | None = None
 
 
@@ -99,7 +101,13 @@ class Outcome:
 
 
 def progress_of(
-    run: Run, *, sequence: int, at: float, calling: str | None, next_look_at: float | None
+    run: Run,
+    *,
+    sequence: int,
+    at: float,
+    calling: str | None,
+    next_look_at: float | None,
+    usual_seconds: tuple[float, float] | None = None,
 ) -> Progress:
     """The progress that ``run`` stands for at time ``at``."""
     new = run.state.is_terminal or run.state in (State.VERIFYING, State.ENTERING)
@@ -109,9 +117,10 @@ def progress_of(
         elapsed_seconds=round(max(0.0, at - run.created_at), 3),
         phase=run.state.value,
         attempt=run.launches,
-        message=progress_sentence(run),
+        message=progress_sentence(run, usual_seconds),
         calling=calling,
         next_look_at=next_look_at,
+        usual_seconds=usual_seconds,
         lab_instance_id=run.new_instance_id if new else run.target,
     )
 

@@ -187,7 +187,11 @@ class Relauncher:
         return self.start(user_id, lab_profile_id, **options).result()
 
     def hint(self, lab_instance_id: int) -> None:
-        """Say, from any thread, that an instance seems to be torn down (a webhook, say)."""
+        """Say, from any thread, that an instance seems to be torn down (a webhook, say).
+
+        Early, late, doubled, forged and unknown ones are harmless: a launch checks each.
+        """
+        self._schedules.knowledge.announced(lab_instance_id, self._clock.now())
         self._active.hint(lab_instance_id)
 
 
@@ -232,6 +236,7 @@ class AsyncRelauncher:
 
     def hint(self, lab_instance_id: int) -> None:
         """See :meth:`Relauncher.hint`."""
+        self._schedules.knowledge.announced(lab_instance_id, self._clock.now())
         self._active.hint(lab_instance_id)
 
 

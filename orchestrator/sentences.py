@@ -65,7 +65,7 @@ _FAILED = {
 }
 
 
-def progress_sentence(run: Run) -> str:
+def progress_sentence(run: Run, usual_seconds: tuple[float, float] | None = None) -> str:
     """What the run is about to do, or waits for, in one sentence."""
     lab = f"lab {run.lab_profile_id}"
     target = f"lab instance {run.target}" if run.target is not None else "the old lab"
@@ -86,7 +86,7 @@ def progress_sentence(run: Run) -> str:
         case State.TEARING_DOWN:
             if run.target is None:
                 return "Waiting for the learner's slot to become free."
-            return f"Waiting while {target} is torn down."
+            return f"Waiting while {target} is torn down{_usually(usual_seconds)}."
         case State.LOOKING:
             return f"Looking whether {target} is gone."
         case State.LAUNCHING:
@@ -107,6 +107,18 @@ def progress_sentence(run: Run) -> str:
             return "Not begun yet."
         case _:
             return final_sentence(run)
+
+
+def _usually(seconds: tuple[float, float] | None) -> str:
+    if seconds is None:
+        return ""
+    low, high = seconds
+    if high >= 180:
+        low, high, unit = low / 60, high / 60, "min"
+    else:
+        unit = "s"
+    first, last = f"{low:.0f}", f"{high:.0f}"
+    return f" (usually {first if first == last else f'{first}-{last}'} {unit})"
 
 
 def final_sentence(run: Run) -> str:

@@ -25,7 +25,14 @@ from orchestrator.machine.table import step, take_over
 from orchestrator.machine.vocabulary import Command, Event, State, WaitKind
 from orchestrator.ports import Observer, Schedule
 from orchestrator.progress import Outcome, Progress, outcome_of, progress_of
-from orchestrator.waiting import SequenceSchedule, SquareRootSchedule, TenacitySchedule
+from orchestrator.waiting import (
+    Knowledge,
+    SequenceSchedule,
+    SquareRootSchedule,
+    Subject,
+    TenacitySchedule,
+    Waited,
+)
 
 _log = get_logger("orchestrator.relaunch")
 
@@ -35,6 +42,8 @@ GRACE = 2.0
 LAST_LOOK = 2.0
 #: A platform that says "come back in 0 seconds" is not hammered all the same.
 SHORTEST_WAIT = 0.25
+#: What is usual is said only after so many teardowns of the lab profile.
+ENOUGH = 3
 
 #: The platform's names of the calls, for the time line.
 CALLS: dict[type[Command], str] = {
@@ -49,21 +58,39 @@ CALLS: dict[type[Command], str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedules:
-    """When to look next: during a teardown, after a failure, after an answer got lost."""
+    """When to look next: during a teardown, after a failure, after an answer got lost.
 
-    teardown: Schedule = field(default_factory=SquareRootSchedule)
+    ``knowledge`` learns from every teardown, and has a schedule for each lab profile that makes
+    room; ``teardown``, if given, replaces all those.
+    """
+
+    knowledge: Knowledge = field(default_factory=Knowledge)
+    teardown: Schedule | None = None
     backoff: Schedule = field(
         default_factory=lambda: TenacitySchedule(wait_exponential_jitter(initial=1, max=30))
     )
     settle: Schedule = field(default_factory=lambda: SequenceSchedule((1, 2, 4, 8)))
 
-    def of(self, kind: WaitKind) -> Schedule:
+    def of(self, kind: WaitKind, run: Run) -> Schedule:
         """The schedule for a kind of wait."""
-        return {
-            WaitKind.TEARDOWN: self.teardown,
-            WaitKind.BACKOFF: self.backoff,
-            WaitKind.SETTLE: self.settle,
-        }[kind]
+        if kind is WaitKind.BACKOFF:
+            return self.backoff
+        if kind is WaitKind.SETTLE:
+            return self.settle
+        if self.teardown is not None:
+            return self.teardown
+        subject = subject_of(run)
+        if subject is None:
+            # How much of this teardown was over before anybody watched, nobody knows.
+            return SquareRootSchedule(self.knowledge.cost_per_look)
+        return self.knowledge.schedule(subject)
+
+
+def subject_of(run: Run) -> Subject | None:
+    """Whose teardown the run waits for, if it has begun that teardown itself."""
+    if run.target is None or run.target not in run.displaced:
+        return None
+    return Subject(lab_profile_id=run.target_profile_id, kind=run.target_kind, step=run.target_step)
 
 
 class Inbox:
@@ -108,6 +135,7 @@ class Session:
         self.inbox = Inbox()
         self._schedules = schedules
         self._observer = observer
+        self._hinted_at: float | None = None
 
     def begin(self, at: float) -> Progress:
         """Start a new run, or go on with a stored one."""
@@ -168,7 +196,9 @@ class Session:
         if self.inbox.abort_requested:
             return self.aborted(at)
         if self.inbox.hints:
+            self._hinted_at = at
             return self._step(v.Hinted(at=at, instance_id=self.inbox.hints.popleft()), at)
+        self._hinted_at = None
         if at < min(self.wake_at, self.run.deadline_at):
             return None
         return self._step(v.Woke(at=at), at)
@@ -197,7 +227,8 @@ class Session:
         if wait.not_before is not None:
             delay = wait.not_before - at
         else:
-            delay = self._schedules.of(wait.kind).next_delay(at - wait.since, wait.attempt)
+            schedule = self._schedules.of(wait.kind, self.run)
+            delay = schedule.next_delay(at - wait.since, wait.attempt)
         latest = wait.until - at
         if wait.kind is WaitKind.TEARDOWN and latest > 2 * LAST_LOOK:
             latest -= LAST_LOOK
@@ -205,14 +236,35 @@ class Session:
 
     def _learn(self, before: Run, event: Event, at: float) -> None:
         """Tell the schedule between which two looks the slot became free, if it did."""
-        since = before.teardown_since
-        if since is None or before.launch_in_doubt:
+        since, subject, target = before.teardown_since, subject_of(before), before.target
+        if since is None or subject is None or target is None or before.launch_in_doubt:
             return
         low = max(0.0, (before.last_busy_at or since) - since)
         if before.state is State.LAUNCHING and isinstance(event, v.LaunchAccepted):
-            self._schedules.teardown.observe(low, at - since)
-        elif self.run.state is State.TIMED_OUT and before.target is not None:
-            self._schedules.teardown.observe(low, math.inf)
+            announced = self._hinted_at is not None or target in self.inbox.hints
+            waited = Waited(low=low, high=at - since, looks=before.looks)
+            if announced:
+                moment = (self._hinted_at or at) - since
+                waited = Waited(low=moment, high=moment, looks=max(0, before.looks - 1))
+            else:
+                self._schedules.knowledge.found(target, subject, since + low, at)
+        elif self.run.state is State.TIMED_OUT:
+            waited = Waited(low=low, high=math.inf, looks=before.looks)
+        else:
+            return
+        self._schedules.knowledge.record(subject, waited)
+        if self._schedules.teardown is not None:
+            self._schedules.teardown.observe(waited.low, waited.high)
+
+    def _usual(self) -> tuple[float, float] | None:
+        """From when to when such teardowns usually end, while one is waited for."""
+        subject = subject_of(self.run)
+        if subject is None or self.run.state not in (State.TEARING_DOWN, State.LOOKING):
+            return None
+        typical = self._schedules.knowledge.typical(subject)
+        if typical is None or typical.observations < ENOUGH or typical.p90 == math.inf:
+            return None
+        return round(typical.p10, 1), round(typical.p90, 1)
 
     def _calling(self) -> str | None:
         if self.command is None or isinstance(self.command, v.Wait):
@@ -230,6 +282,7 @@ class Session:
             at=at,
             calling=calling or self._calling(),
             next_look_at=self.wake_at if waiting else None,
+            usual_seconds=self._usual(),
         )
         self.events.append(progress)
         _log.info(

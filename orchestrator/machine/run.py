@@ -98,6 +98,8 @@ class Run:
 
     # The instance that makes room, and those that already have.
     target: int | None = None
+    target_profile_id: int | None = None
+    target_kind: str | None = None
     target_step: DisplaceBy = "cancel"
     target_gone: bool = False
     named: tuple[int, ...] = ()

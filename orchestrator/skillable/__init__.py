@@ -12,6 +12,7 @@ from orchestrator.skillable.answers import (
 from orchestrator.skillable.client import AsyncSkillableClient, SkillableClient
 from orchestrator.skillable.connection import BASE_URL, ClientOptions
 from orchestrator.skillable.platform import AsyncSkillablePlatform, SkillablePlatform
+from orchestrator.skillable.webhooks import Webhook, parse_webhook
 
 __all__ = [
     "BASE_URL",
@@ -27,4 +28,6 @@ __all__ = [
     "SkillableClient",
     "SkillablePlatform",
     "Stats",
+    "Webhook",
+    "parse_webhook",
 ]

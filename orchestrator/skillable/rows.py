@@ -77,12 +77,22 @@ def details(data: Json, instance_id: int) -> InstanceDetails:
         user_id=read.filled_text(data, "UserId"),
         lab_profile_id=read.identifier(data, "LabProfileId"),
         lab_profile_name=read.text(data, "LabProfileName"),
+        kind=_kind(data),
         tag="" if tag is None and "Tag" in data else tag,
         is_exam=read.flag(data, "IsExam"),
         submitted_for_grading=is_submitted(completion)
         or bool(read.flag(data, "SubmittedForGrading")),
         started_at=read.epoch(data, "Start"),
     )
+
+
+def _kind(data: Json) -> str | None:
+    """What the lab runs on decides how it is torn down; else the series that it belongs to."""
+    for word, field in (("platform", "PlatformId"), ("series", "SeriesId")):
+        identifier = read.identifier(data, field)
+        if identifier is not None:
+            return f"{word} {identifier}"
+    return None
 
 
 def result(data: Json, instance_id: int | None) -> LabResult:

@@ -57,7 +57,7 @@ class SquareRootSchedule:
     known of T but that long waits get ever less likely. ``longest`` caps the gap between two looks.
     """
 
-    def __init__(self, cost_per_look: float = 0.5, longest: float = 30.0) -> None:
+    def __init__(self, cost_per_look: float = 2.0, longest: float = 120.0) -> None:
         if not cost_per_look > 0:
             raise InvalidRequest("cost_per_look", f"{cost_per_look!r} is not above 0.")
         if not longest > 0:

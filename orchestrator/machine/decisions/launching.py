@@ -9,7 +9,7 @@ from orchestrator.machine import results
 from orchestrator.machine.candidates import protection
 from orchestrator.machine.decisions.ending import conclude, end
 from orchestrator.machine.decisions.listing import fresh_instances, ids_of, remember_listing
-from orchestrator.machine.decisions.making_room import displace, displace_taker, make_room
+from orchestrator.machine.decisions.making_room import aim, displace, displace_taker, make_room
 from orchestrator.machine.decisions.new_lab import adopt
 from orchestrator.machine.decisions.waiting import back_off, settle, teardown
 from orchestrator.machine.run import Run
@@ -128,7 +128,7 @@ def saved_exists(run: Run, event: SavedInstanceExists) -> Run:
     why = protection(run, InstanceDetails(instance_id=left[0].instance_id), left[0])
     if why:
         return end(replace(run, named=(left[0].instance_id,)), State.REFUSED, why)
-    return displace(replace(run, target_step="cancel"), left[0].instance_id)
+    return displace(aim(replace(run, target_step="cancel"), left[0].instance_id))
 
 
 def launch_refused(run: Run, event: LaunchRefused) -> Run:

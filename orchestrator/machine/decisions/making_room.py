@@ -5,9 +5,10 @@ Nothing is displaced without a close look first, and nothing is displaced twice 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
-from orchestrator.labs import Phase
+from orchestrator.labs import InstanceDetails, Phase
 from orchestrator.machine.candidates import Choice, Verdict, choose, protection
 from orchestrator.machine.decisions.ending import conclude, end
 from orchestrator.machine.decisions.listing import ids_of, union_of
@@ -46,7 +47,7 @@ def displace_taker(run: Run, ids: tuple[int, ...]) -> Run:
     run = replace(run, takers=ids, known=union_of(run.known, ids))
     if run.displacements > run.policy.max_recancels:
         return end(replace(run, named=ids), State.FAILED, "slot_taken")
-    return make_room(replace(run, target=None, target_gone=False))
+    return make_room(aim(run, None))
 
 
 def count(run: Run, event: Counted) -> Run:
@@ -73,9 +74,9 @@ def inspect(run: Run, event: Inspected) -> Run:
         if event.at > too_late and not run.has_acted and not run.releasing:
             return end(run, State.TIMED_OUT, run.blocked_by or "deadline")
         run = replace(run, target_step=run.policy.displace)
-        return displace(run, choice.instance_ids[0])
+        return displace(aim(run, choice.instance_ids[0], event.details))
     if choice.verdict is Verdict.ENDING:
-        run = replace(run, target=choice.instance_ids[0], target_gone=False)
+        run = aim(run, choice.instance_ids[0], event.details)
         return teardown(run, event, begins=True)
     if choice.verdict is Verdict.UNREADABLE and run.unreadable < UNREADABLE_TRIES:
         return back_off(replace(run, unreadable=run.unreadable + 1), event, State.INSPECTING)
@@ -99,17 +100,27 @@ def _reuse(run: Run, event: Inspected) -> Run:
     if alive:
         ids = tuple(d.instance_id for d in alive)
         return end(replace(run, named=ids), State.REFUSED, "not_the_users")
-    run = replace(run, reusing=False, target=here[0].instance_id if here else None)
-    return teardown(run, event, begins=True)
+    run = aim(run, here[0].instance_id if here else None, here)
+    return teardown(replace(run, reusing=False), event, begins=True)
 
 
-def displace(run: Run, target: int) -> Run:
-    """Set out to displace ``target``; the inspection before has shown that it may be."""
+def aim(run: Run, target: int | None, details: Iterable[InstanceDetails] = ()) -> Run:
+    """Make ``target`` the instance that makes room, and remember what kind of lab it is."""
+    described = next((d for d in details if d.instance_id == target), None)
+    return replace(
+        run,
+        target=target,
+        target_gone=False,
+        target_profile_id=described.lab_profile_id if described else None,
+        target_kind=described.kind if described else None,
+    )
+
+
+def displace(run: Run) -> Run:
+    """Set out to displace the target; the inspection before has shown that it may be."""
     return replace(
         run,
         state=State.DISPLACING,
-        target=target,
-        target_gone=False,
         displace_attempts=0,
         displace_in_doubt=False,
     )

@@ -8,7 +8,7 @@ from orchestrator.labs import InstanceDetails, Phase, RunningInstance
 from orchestrator.machine.candidates import protection
 from orchestrator.machine.decisions.ending import conclude, end, without_url
 from orchestrator.machine.decisions.listing import union_of
-from orchestrator.machine.decisions.making_room import displace_taker
+from orchestrator.machine.decisions.making_room import aim, displace_taker
 from orchestrator.machine.decisions.waiting import back_off, teardown
 from orchestrator.machine.run import Run
 from orchestrator.machine.vocabulary import AccessGranted, Event, Inspected, State
@@ -39,7 +39,7 @@ def verify(run: Run, event: Inspected) -> Run:
         return _accept(replace(run, new_is_ours=True, launch_in_doubt=False))
     if _is_strange(details) or details.phase in (Phase.ENDING, Phase.SAVING):
         # A dying instance that the list no longer showed was handed back: it is no new lab.
-        run = replace(run, target=details.instance_id, target_gone=False)
+        run = aim(run, details.instance_id, [details])
         return teardown(_forget_new(run), event, begins=True)
     if details.tag or _is_older(run, details):
         return _somebody_elses(run, details)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from orchestrator.machine.candidates import listed_protection
 from orchestrator.machine.decisions.ending import end
 from orchestrator.machine.decisions.listing import fresh_instances, ids_of, remember_listing
-from orchestrator.machine.decisions.making_room import displace_taker, make_room
+from orchestrator.machine.decisions.making_room import aim, displace_taker, make_room
 from orchestrator.machine.decisions.new_lab import adopt
 from orchestrator.machine.decisions.waiting import back_off, teardown
 from orchestrator.machine.run import Run
@@ -68,7 +68,7 @@ def resurvey(run: Run, event: Surveyed) -> Run:
     others = [i for i in run.running if i.instance_id not in (run.target, *run.displaced)]
     if run.displacements == 0 and others and run.target not in ids_of(run.running):
         # Nothing has made room yet, and what seemed to end by itself is gone: choose again.
-        return make_room(replace(run, target=None, target_gone=False, takers=()))
+        return make_room(aim(replace(run, takers=()), None))
     if run.target is None:
         return replace(run, state=State.LAUNCHING)
     return teardown(run, event)
