@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import cancel, config, demo, doctor, exits, labs, relaunch, sandbox
+from orchestrator.cli import cancel, config, demo, doctor, exits, labs, relaunch, sandbox, teardowns
 from orchestrator.cli.options import UsageProblem
 from orchestrator.errors import RelaunchError
 
@@ -30,6 +30,7 @@ app.command("demo")(demo.demo)
 app.command("labs")(labs.labs)
 app.command("cancel", epilog=exits.exits_help())(cancel.cancel)
 app.command("doctor")(doctor.doctor)
+app.add_typer(teardowns.app, name="teardowns")
 app.command("sandbox")(sandbox.sandbox)
 app.command("config")(config.config)
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.connect import client_of, close, settings_for
+from orchestrator.cli.connect import client_of, close, knowledge_file_of, schedules_of, settings_for
 from orchestrator.cli.exits import exit_code
 from orchestrator.cli.interrupts import cancelling
 from orchestrator.cli.options import ConfigOption, DeadlineOption, JsonOption
@@ -21,6 +21,7 @@ from orchestrator.labs import InstanceDetails, Phase
 from orchestrator.machine.candidates import graded
 from orchestrator.plain import to_plain
 from orchestrator.skillable import AsyncSkillableClient
+from orchestrator.waiting import Subject
 
 REFUSED = {
     "foreign_instance": "another API consumer launched it; end it where it was launched",
@@ -96,7 +97,7 @@ async def _cancel(
     if not wait:
         text = f"Lab instance {instance} is ending; its teardown takes a while."
         return Ended("cancelled", None, text, instance)
-    return await _wait(loaded, client, instance)
+    return await _wait(loaded, client, details)
 
 
 def _protected(details: InstanceDetails, *, allow_exam: bool) -> str | None:
@@ -131,8 +132,11 @@ async def _ask(client: AsyncSkillableClient, instance: int, note: str | None) ->
     return Ended("failed", "cancel_refused", text, instance)
 
 
-async def _wait(loaded: Loaded, client: AsyncSkillableClient, instance: int) -> Ended:
-    began, schedule = time.monotonic(), loaded.schedule()
+async def _wait(loaded: Loaded, client: AsyncSkillableClient, details: InstanceDetails) -> Ended:
+    instance = details.instance_id
+    began, schedules = time.monotonic(), schedules_of(loaded, knowledge_file_of(loaded))
+    subject = Subject(lab_profile_id=details.lab_profile_id, kind=details.kind)
+    schedule = schedules.teardown or schedules.knowledge.schedule(subject)
     limit = loaded.settings.policy.deadline_seconds
     for attempt in range(1, sys.maxsize):
         elapsed = time.monotonic() - began

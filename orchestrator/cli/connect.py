@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import platformdirs
 import structlog
 
-from orchestrator import logs
+from orchestrator import Schedules, logs
 from orchestrator.cli.settings import Loaded, load
 from orchestrator.skillable import AsyncSkillableClient
+from orchestrator.waiting import Knowledge, KnowledgeFile
 
 
 def settings_for(file: Path | None, flags: Mapping[str, Any] | None = None) -> Loaded:
@@ -31,6 +35,29 @@ def client_of(loaded: Loaded) -> AsyncSkillableClient:
     return AsyncSkillableClient(
         loaded.api_key(), base_url=platform.base_url, allow_http=platform.allow_http
     )
+
+
+def knowledge_file_of(loaded: Loaded) -> KnowledgeFile | None:
+    """Where what was learned is kept; lab profiles of different platforms are never mixed."""
+    chosen = loaded.settings.knowledge.file
+    if chosen == "none":
+        return None
+    if chosen != "auto":
+        return KnowledgeFile(Path(chosen).expanduser())
+    place = urlsplit(loaded.settings.platform.base_url).netloc.replace(":", "-")
+    name = f"teardowns-{re.sub(r'[^A-Za-z0-9.-]', '_', place)}.json"
+    return KnowledgeFile(platformdirs.user_state_path("lab-relaunch") / name)
+
+
+def schedules_of(loaded: Loaded, file: KnowledgeFile | None) -> Schedules:
+    """The schedules that the settings name, with what was learned so far."""
+    cost = loaded.settings.schedule.cost_per_look
+    # A grid of times that ends before the deadline could not tell what happens after.
+    deadline = max(900.0, loaded.settings.policy.deadline_seconds)
+    knowledge = Knowledge(cost, deadline)
+    if file is not None:
+        knowledge = file.load(cost_per_look=cost, deadline=deadline)
+    return Schedules(knowledge=knowledge, teardown=loaded.schedule())
 
 
 async def close(client: AsyncSkillableClient) -> None:

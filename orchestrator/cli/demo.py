@@ -30,7 +30,11 @@ def demo(
         print(f"Sandbox at {server.base_url}; one active lab per learner.")
         print(f"Learner {_USER} has lab instance {old.instance_id} of lab {_LAB} running.")
         print(f"Relaunching it; its teardown takes {teardown:g} s.", flush=True)
-        flags = {"platform.base_url": server.base_url, "platform.api_key": "sandbox-key"}
+        flags = {
+            "platform.base_url": server.base_url,
+            "platform.api_key": "sandbox-key",
+            "knowledge.file": "none",
+        }
         outcome = asyncio.run(
             command.relaunch(settings_for(None, flags), _USER, _LAB, {}, teardown_seconds=teardown)
         )

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from orchestrator import AsyncRelauncher, LaunchParameters, Outcome, Schedules
-from orchestrator.cli.connect import client_of, close, settings_for
+from orchestrator import AsyncRelauncher, LaunchParameters, Outcome
+from orchestrator.cli.connect import client_of, close, knowledge_file_of, schedules_of, settings_for
 from orchestrator.cli.display import display, summary
 from orchestrator.cli.exits import exit_code
 from orchestrator.cli.interrupts import cancelling
@@ -163,11 +163,12 @@ async def relaunch(
     teardown_seconds: float | None = None,
 ) -> Outcome:
     """Relaunch with progress on stderr; a signal ends it with an outcome that says what is left."""
-    client = client_of(loaded)
+    client, file = client_of(loaded), knowledge_file_of(loaded)
+    schedules = schedules_of(loaded, file)
     relauncher = AsyncRelauncher(
         AsyncSkillablePlatform(client),
         policy=loaded.policy(),
-        schedules=Schedules(teardown=loaded.schedule()),
+        schedules=schedules,
     )
     handle = relauncher.start(user, lab, **options)
     with cancelling() as task, display(teardown_seconds=teardown_seconds) as shown:
@@ -177,6 +178,8 @@ async def relaunch(
         except asyncio.CancelledError:
             task.uncancel()
     await close(client)
+    if file is not None and schedules.knowledge.changed:
+        file.save(schedules.knowledge)
     if handle.outcome is None:
         # The signal came before the first step.
         handle.abort()

@@ -27,7 +27,7 @@ from orchestrator.machine.run import (
     Policy,
 )
 from orchestrator.ports import Schedule
-from orchestrator.waiting import FixedSchedule, SquareRootSchedule
+from orchestrator.waiting.named import PATTERN, named_schedule
 
 PREFIX = "RELAUNCH_"
 #: The environment variables that have names of their own.
@@ -71,11 +71,20 @@ class ScheduleSettings(_Section):
     """When to look during a teardown."""
 
     teardown: str = Field(
-        pattern=r"^(square_root|fixed:\d+(\.\d+)?)$",
-        description="`square_root`, or `fixed:SECONDS`.",
+        pattern=PATTERN,
+        description="`learned`, `square_root`, `fixed:SECONDS` or `exponential:LONGEST`.",
     )
     cost_per_look: float = Field(gt=0, description="One call is worth so many seconds of waiting.")
-    longest: float = Field(gt=0, description="No two looks are further apart (seconds).")
+    longest: float = Field(gt=0, description="The longest gap of `square_root` (seconds).")
+
+
+class KnowledgeSettings(_Section):
+    """Where what was learned of the teardowns is kept."""
+
+    file: str = Field(
+        min_length=1,
+        description="`auto` (one for each platform, in your state folder), `none`, or a path.",
+    )
 
 
 class LoggingSettings(_Section):
@@ -98,6 +107,7 @@ class Settings(BaseSettings):
     platform: PlatformSettings
     policy: PolicySettings
     schedule: ScheduleSettings
+    knowledge: KnowledgeSettings
     logging: LoggingSettings
 
     @classmethod
@@ -127,12 +137,17 @@ class Loaded:
         except InvalidRequest as error:
             raise ConfigurationError(str(error)) from None
 
-    def schedule(self) -> Schedule:
-        """The schedule of looks during a teardown."""
+    def schedule(self) -> Schedule | None:
+        """The schedule that was chosen; ``None``: what was learned of each lab profile."""
         chosen = self.settings.schedule
-        if chosen.teardown == "square_root":
-            return SquareRootSchedule(chosen.cost_per_look, chosen.longest)
-        return FixedSchedule(float(chosen.teardown.removeprefix("fixed:")))
+        if chosen.teardown == "learned":
+            return None
+        try:
+            return named_schedule(
+                chosen.teardown, cost_per_look=chosen.cost_per_look, longest=chosen.longest
+            )
+        except InvalidRequest as error:
+            raise ConfigurationError(str(error)) from None
 
     def api_key(self) -> str:
         """The key; ``ConfigurationError`` if there is none."""

@@ -88,6 +88,8 @@ class Knowledge:
         self._known: dict[str, _Known] = {}
         self._found: deque[tuple[int, Subject, float, float]] = deque(maxlen=HISTORY)
         self._lock = threading.RLock()
+        #: Whether anything was learned since this knowledge was made or taken up.
+        self.changed = False
 
     def schedule(self, subject: Subject) -> LearnedSchedule:
         """The schedule for a wait for ``subject``."""
@@ -99,6 +101,7 @@ class Knowledge:
         with self._lock:
             known = self._of(subject)
             known.history.append(waited)
+            self.changed = True
             known.schedule.observe(waited.low, waited.high)
 
     def found(self, instance_id: int, subject: Subject, earliest: float, latest: float) -> None:

@@ -32,7 +32,8 @@ def serving(**options: Any) -> Iterator[tuple[Sandbox, dict[str, str]]]:
 
 def environment(base_url: str = "", key: str = KEY) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("RELAUNCH_", "SKILLABLE_"))}
-    return kept | {"SKILLABLE_API_KEY": key, "SKILLABLE_BASE_URL": base_url}
+    here = {"SKILLABLE_API_KEY": key, "SKILLABLE_BASE_URL": base_url}
+    return kept | here | {"RELAUNCH_KNOWLEDGE__FILE": "none"}
 
 
 def relaunch(
