@@ -46,7 +46,7 @@ BRACKETS = 150
 #: The grid is looked over after so many observations, and then every 32.
 GRID_RENEWALS = (1, 2, 3, 4, 6, 8, 11, 16, 23, 32)
 #: An estimate that weighs less is passed over until the next full renewal.
-NEGLIGIBLE = 0.01
+NEGLIGIBLE = 0.02
 
 Cells = list[float]
 
@@ -66,6 +66,7 @@ class Law:
         # the weights fading.
         self._brackets: dict[tuple[float, float], list[float]] = {}
         self._units = [1.0] * len(MEMORIES)
+        self._places: dict[tuple[float, float], tuple[int, int]] = {}
         self._renown = [0.0] * (len(MEMORIES) * len(WIDTHS) + 2)
         self._foretold: list[Cells] = []
         self._since_renewal = 0
@@ -82,7 +83,7 @@ class Law:
     def due(self) -> bool:
         """Whether enough was observed since the last renewal to make the next one worth while."""
         if self._since_renewal > 0:
-            return self._surprised or self._since_renewal >= min(self.observations, 50) // 10
+            return self._surprised or self._since_renewal >= min(self.observations, 64) // 8
         # The less is known here, the more the relatives count.
         learned = 0 if self.relatives is None else self.relatives.observations
         return self.observations < 10 and learned > 1.2 * self._relatives_knew
@@ -101,7 +102,9 @@ class Law:
         for k, unit in enumerate(self._units):
             weights[k] += unit
         if len(self._brackets) > BRACKETS:
-            del self._brackets[min(self._brackets, key=lambda b: self._brackets[b][0])]
+            least = min(self._brackets, key=lambda b: self._brackets[b][0])
+            del self._brackets[least]
+            self._places.pop(least, None)
         if self._units[-1] > 1e100:
             self._use_plain_units()
         self.observations += 1
@@ -196,13 +199,18 @@ class Law:
 
     def _position(self, bracket: tuple[float, float]) -> tuple[int, int]:
         """The numbers of the bracket's ends; one beyond the last stands for "never"."""
+        if bracket in self._places:
+            return self._places[bracket]
         low, high = bracket
         last = len(self.times) - 1
-        i = min(self._nearest(low), last)
+        i = self._nearest(low)
         if high == math.inf:
-            return i, last + 1
-        i = min(i, last - 1)
-        return i, max(self._nearest(high), i + 1)
+            place = i, last + 1
+        else:
+            i = min(i, last - 1)
+            place = i, max(self._nearest(high), i + 1)
+        self._places[bracket] = place
+        return place
 
     def _renew_grid(self) -> None:
         times = [0.0]
@@ -223,6 +231,7 @@ class Law:
             self._foretold = [interpolated(self.times, cdf, times) for cdf in self._foretold]
             self.cdf = interpolated(self.times, self.cdf, times)
             self.times = times
+            self._places = {}
 
     # The estimates.
 
@@ -240,12 +249,15 @@ class Law:
         """The masses that each estimate gives to the cells, in the order of ``_renown``."""
         placed = [(*self._position(b), weights) for b, weights in self._brackets.items()]
         found: list[Cells | None] = []
+        bell: Cells | None = None
         for memory, unit in enumerate(self._units):
             of_memory = wanted[len(found) : len(found) + len(WIDTHS)]
-            if not any(of_memory):
+            if not any(of_memory) and not (memory == 0 and wanted[-2]):
                 found += [None] * len(WIDTHS)
                 continue
             counts, total = self._shared_out(placed, memory, unit)
+            if memory == 0 and wanted[-2]:
+                bell = _bell(self.times, counts, total, prior)
             scale = 1 / (total + BEFOREHAND)
             rest = [BEFOREHAND * scale * mass for mass in prior]
             for width, is_wanted in zip(WIDTHS, of_memory, strict=True):
@@ -254,12 +266,7 @@ class Law:
                     found.append([scale * n + r for n, r in zip(smooth, rest, strict=True)])
                 else:
                     found.append(None)
-        if wanted[-2]:
-            counts, total = self._shared_out(placed, 0, self._units[0])
-            found.append(_bell(self.times, counts, total, prior))
-        else:
-            found.append(None)
-        return [*found, prior]
+        return [*found, bell, prior]
 
     def _shared_out(
         self, placed: Iterable[tuple[int, int, list[float]]], memory: int, unit: float

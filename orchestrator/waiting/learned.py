@@ -16,13 +16,18 @@ again. So two questions are answered, one after the other:
 As a rule of thumb for where the looks fall, Keller (1974): their number per second at time t is
 about sqrt(h(t) / 2c), where c is the cost of a look and h(t) the hazard, the chance per second that
 a teardown ends now if it has not ended yet. Where the end is likely, looks are dense; where it is
-not, they are rare; and nowhere need they be more than half as dense again to halve a small cost.
+not, they are rare; and a look that costs four times as much is taken half as often.
 
 Before anything is known, the looks are at c, 4c, 9c, ... seconds: Keller's rule for a hazard that
-falls like 1/t, and never worse than 3 sqrt(c T) + 2c. While little is known, a look is taken to be
-cheaper than it is, for it also teaches. Beyond everything ever seen, looks become rarer, up to a
-cap. Where webhooks announce the end, a look is needed only in case one stays away
-(:mod:`orchestrator.waiting.arrivals`).
+falls like 1/t, and never worse than 3 sqrt(c T) + 2c for a teardown of T seconds. While little is
+known, a look is taken to be cheaper than it is, for it also teaches; and now and then a wait has a
+look more, a scout, in a long gap of which nobody knows where in it the ends fall. Beyond everything
+ever seen, looks become rarer, up to a cap. Where webhooks announce the end, a look is needed only
+in case one stays away (:mod:`orchestrator.waiting.arrivals`).
+
+What bounds it: the optimum knows the law, this has to learn it from brackets. A first wait can't be
+good where the teardown time is nearly fixed (one look would do, had one known), and two peaks close
+together are told apart only by looks between them, each of which costs.
 """
 
 from __future__ import annotations
@@ -91,7 +96,9 @@ class LearnedSchedule:
         # Webhooks are set up for all lab profiles of an API consumer, or for none.
         self.arrivals: Arrivals = relatives.arrivals if relatives else Arrivals()
         self._looks: list[float] = []
+        self._looks_without_scout: list[float] = []
         self._scouts = 0
+        self._relied_on = 0.0
         # A law may be renewed on behalf of a relative's: one lock for the whole family.
         self._lock: threading.RLock = relatives._lock if relatives else threading.RLock()
 
@@ -99,7 +106,7 @@ class LearnedSchedule:
         """Seconds from now to the next look, ``elapsed`` seconds into the wait."""
         with self._lock:
             # A plan holds for a wait: later looks of the same wait only read it.
-            if not self._looks or (attempt <= 1 and self.law.due):
+            if not self._looks or (attempt <= 1 and self._due):
                 self._plan()
             position = bisect_right(self._looks, elapsed + SHORTEST / 2)
             if position == len(self._looks):
@@ -119,6 +126,8 @@ class LearnedSchedule:
                 low = high = max(0.0, high - self.arrivals.delay)
             elif high < math.inf:
                 self.arrivals.stayed_away()
+            # One scout for each plan: the waits that follow under it go without.
+            self._looks = self._looks_without_scout
             learner: LearnedSchedule | None = self
             while learner is not None:
                 learner.law.observe(low, high)
@@ -132,7 +141,7 @@ class LearnedSchedule:
     def looks(self) -> tuple[float, ...]:
         """When the next wait will be looked at (seconds), as far as is known now."""
         with self._lock:
-            if not self._looks or self.law.due:
+            if not self._looks or self._due:
                 self._plan()
             return tuple(self._looks)
 
@@ -146,20 +155,28 @@ class LearnedSchedule:
             p10, p50, p90 = (self.law.quantile(share) for share in (0.1, 0.5, 0.9))
             return Typical(observations=self.law.observations, p10=p10, p50=p50, p90=p90)
 
+    @property
+    def _due(self) -> bool:
+        return self.law.due or abs(self.arrivals.expected - self._relied_on) > 0.1
+
     def _plan(self) -> None:
         if not self.law.informed:
             self._looks = square_root_looks(self.cost_per_look, self.deadline)
+            self._looks_without_scout = self._looks
             return
-        self.law.renew()
+        if self.law.due or not self._looks:
+            self.law.renew()
+        self._relied_on = self.arrivals.expected
         # A look also teaches, and that is worth the more the less is known.
         cost = self.cost_per_look * (1 - 0.5 / (1 + self.law.observations / 20))
         times, cdf = thinned(self.law.times, self.law.cdf)
         looks, to_pay = best_looks(times, cdf, cost)
-        if self.arrivals.expected:
-            fewer, to_pay_then = best_looks(times, cdf, cost, self.arrivals.expected)
+        if self._relied_on:
+            fewer, to_pay_then = best_looks(times, cdf, cost, self._relied_on)
             # Webhooks that come too late to be worth waiting for are not waited for.
-            if to_pay_then + self.arrivals.expected * self.arrivals.delay < to_pay:
+            if to_pay_then + self._relied_on * self.arrivals.delay < to_pay:
                 looks = fewer
+        self._looks_without_scout = self._capped(looks)
         self._looks = self._capped(self._with_a_scout(looks))
 
     def _with_a_scout(self, looks: list[float]) -> list[float]:

@@ -42,3 +42,26 @@ def wait(schedule: Schedule, time: float) -> tuple[float, int]:
         if elapsed >= DEADLINE:
             schedule.observe(low, math.inf)
             return 0.0, looks
+
+
+def wait_with_webhook(
+    schedule: Schedule, time: float, *, delay: float, arrives: bool
+) -> tuple[float, int]:
+    """:func:`wait`, but a webhook may announce the end ``delay`` seconds after it.
+
+    Nothing tells of an end that never comes. The launch that checks the webhook is needed anyway,
+    so it counts as no look.
+    """
+    if not arrives or not math.isfinite(time):
+        return wait(schedule, time)
+    elapsed, low, looks = 0.0, 0.0, 0
+    while True:
+        elapsed = min(elapsed + schedule.next_delay(elapsed, looks + 1), DEADLINE)
+        if time + delay < elapsed:
+            schedule.observe(time + delay, time + delay)
+            return delay, looks
+        looks += 1
+        if time <= elapsed:
+            schedule.observe(low, elapsed)
+            return elapsed - time, looks
+        low = elapsed
