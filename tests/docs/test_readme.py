@@ -64,16 +64,16 @@ def test_every_named_file_exists() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", sorted(set(re.findall(r"^relaunch (\w+)", README, re.MULTILINE)))
+    "command", sorted(set(re.findall(r"^relaunch (\w+(?: [a-z]+)?)", README, re.MULTILINE)))
 )
 def test_every_named_command_and_option_exists(command: str) -> None:
     shown = subprocess.run(
-        [sys.executable, "-m", "orchestrator.cli", command, "--help"],
+        [sys.executable, "-m", "orchestrator.cli", *command.split(), "--help"],
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    for line in re.findall(rf"^relaunch {command} (.*)$", README, re.MULTILINE):
+    for line in re.findall(rf"^relaunch {command} (-.*)$", README, re.MULTILINE):
         for option in re.findall(r"--[\w-]+", line.split("#")[0]):
             assert option in shown
 
