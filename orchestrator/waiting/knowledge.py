@@ -4,7 +4,8 @@ Each lab profile has a learned schedule of its own. Where that knows little, its
 the lab profiles of the same kind (the platform or the series that they run on), and behind those
 all lab profiles of the API consumer. Saving takes another time than cancelling, so it is another
 subject. What is known is a plain value; whoever holds it keeps it (in a file, see
-:mod:`orchestrator.waiting.knowledge_file`, or a store). Losing it costs time and calls, no more.
+:mod:`orchestrator.waiting.knowledge_file`, or a store). Losing it costs time and calls, no more. No
+user or lab instance is in it, only lab profiles and times.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import json
 import math
 import threading
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -24,7 +24,7 @@ SCHEMA = 1
 #: The waits of a subject that are kept as they were, for replays and averages.
 HISTORY = 200
 #: The subjects that are kept; the one that was not needed for longest is forgotten.
-SUBJECTS = 500
+SUBJECTS = 200
 #: A webhook that comes so many seconds after a look had found the end still tells of that end.
 LATE = 600.0
 
@@ -137,12 +137,12 @@ class Knowledge:
         with self._lock:
             return self._known[name].schedule
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> tuple[Row, ...]:
         """One row for each subject that was ever waited for, the most observed first."""
         with self._lock:
             seen = [(name, known) for name, known in self._known.items() if known.history]
             seen.sort(key=lambda item: (-item[1].schedule.law.observations, item[0]))
-            yield from [_row(name, known) for name, known in seen]
+            return tuple(_row(name, known) for name, known in seen)
 
     def _relatives_of(self, subject: Subject) -> LearnedSchedule:
         if subject.kind is None:

@@ -103,12 +103,12 @@ def test_a_teardown_that_had_begun_before_tells_nothing(learners: Class) -> None
     learners.clock.advance(30)
     assert learners.platform.inspect(ending, timeout=9).phase is Phase.ENDING
     assert learners.relaunch(None).outcome == "launched"
-    assert list(learners.knowledge.rows()) == []
+    assert learners.knowledge.rows() == ()
 
 
 def test_a_launch_at_once_tells_nothing(learners: Class) -> None:
     learners.relaunch(None)
-    assert list(learners.knowledge.rows()) == []
+    assert learners.knowledge.rows() == ()
 
 
 def test_a_teardown_that_never_ends_is_learned_as_that(learners: Class) -> None:

@@ -78,7 +78,7 @@ def test_what_is_known_can_be_stored_and_taken_up() -> None:
     knowledge = knowing(40.0, 42.0, 41.0, math.inf)
     knowledge.record(SAVED, Waited(low=200.0, high=210.0, looks=2))
     again = Knowledge.from_json(knowledge.to_json())
-    assert next(iter(again.rows())).typical.observations == 4
+    assert again.rows()[0].typical.observations == 4
     assert [r.name for r in again.rows()] == ["1001", "1001 save"]
     assert again.history("1001") == knowledge.history("1001")
     ours, theirs = knowledge.typical(LAB), again.typical(LAB)
@@ -113,7 +113,7 @@ def test_what_was_not_needed_for_longest_is_forgotten(monkeypatch: pytest.Monkey
 
 def test_a_file_keeps_it(tmp_path: Path) -> None:
     file = KnowledgeFile(tmp_path / "not" / "there" / "teardowns.json")
-    assert list(file.load().rows()) == []
+    assert file.load().rows() == ()
     assert file.save(knowing(40.0, 41.0))
     assert [row.typical.observations for row in file.load().rows()] == [2]
     assert [p.name for p in file.path.parent.iterdir()] == ["teardowns.json"]
@@ -125,7 +125,7 @@ def test_a_file_keeps_it(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_put_aside(tmp_path: Path, text: str) -> None:
     path = tmp_path / "teardowns.json"
     path.write_text(text, encoding="utf-8")
-    assert list(KnowledgeFile(path).load().rows()) == []
+    assert KnowledgeFile(path).load().rows() == ()
     assert path.with_suffix(".unreadable").read_text(encoding="utf-8") == text
     assert not path.exists()
 
@@ -142,4 +142,4 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     assert not KnowledgeFile(tmp_path / "file" / "teardowns.json").save(knowing(40.0))
     # A folder where the file should be: neither readable nor replaceable.
     assert not KnowledgeFile(tmp_path).save(knowing(40.0))
-    assert list(KnowledgeFile(tmp_path).load().rows()) == []
+    assert KnowledgeFile(tmp_path).load().rows() == ()
