@@ -244,7 +244,7 @@ class Session:
             announced = self._hinted_at is not None or target in self.inbox.hints
             waited = Waited(low=low, high=at - since, looks=before.looks)
             if announced:
-                moment = (self._hinted_at or at) - since
+                moment = (at if self._hinted_at is None else self._hinted_at) - since
                 waited = Waited(low=moment, high=moment, looks=max(0, before.looks - 1))
             else:
                 self._schedules.knowledge.found(target, subject, since + low, at)

@@ -119,7 +119,7 @@ class Law:
         if self.observations == 0:
             self.cdf = self._known_beforehand()
             return
-        if not self._foretold and self.relatives is not None and self.relatives.informed:
+        if self._renewals == 0 and self.relatives is not None and self.relatives.informed:
             # What is known of the relatives counts as much as all the estimates from a few waits.
             self._renown[-1] += math.log(len(self._renown))
         if self.observations in GRID_RENEWALS or self.observations % 32 < self._since_renewal:
@@ -326,8 +326,11 @@ class Law:
             bracket = float(low), math.inf if high is None else float(high)
             if len(weights) != len(MEMORIES) or not 0 <= bracket[0] < bracket[1]:
                 raise ValueError("brackets: one is no bracket")
-            law._brackets[bracket] = [float(w) for w in weights]
-        law._since_renewal = law.observations and 1
+            # Rounding may have made one bracket of two.
+            kept = law._brackets.setdefault(law._on_grid(*bracket), [0.0] * len(MEMORIES))
+            for k, weight in enumerate(weights):
+                kept[k] += float(weight)
+        law._since_renewal = law._renewals = min(law.observations, 1)
         law._surprised = law.observations > 0
         return law
 

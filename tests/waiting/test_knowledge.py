@@ -90,6 +90,21 @@ def test_what_is_known_can_be_stored_and_taken_up() -> None:
     assert again.schedule(LAB).relatives is again.schedule(OTHER).relatives
 
 
+def test_what_is_stored_after_every_wait_learns_as_well_as_what_is_not() -> None:
+    kept, stored = (knowing(*[50.0] * 20, subject=OTHER) for _ in range(2))
+    for high in (200.0, 210.0, 205.0) * 10:
+        stored = Knowledge.from_json(stored.to_json())
+        for knowledge in (kept, stored):
+            knowledge.schedule(LAB).next_delay(0.0, 1)
+            knowledge.record(LAB, Waited(low=high - 5, high=high, looks=2))
+    ours, theirs = stored.typical(LAB), kept.typical(LAB)
+    assert ours is not None
+    assert theirs is not None
+    assert ours.p10 == pytest.approx(theirs.p10, rel=0.1)
+    assert ours.p90 == pytest.approx(theirs.p90, rel=0.1)
+    assert stored.schedule(LAB).looks()[0] == pytest.approx(kept.schedule(LAB).looks()[0], rel=0.1)
+
+
 def test_another_deadline_or_cost_takes_the_waits_along() -> None:
     again = Knowledge.from_json(knowing(*[40.0] * 9).to_json(), cost_per_look=0.5, deadline=300.0)
     schedule = again.schedule(LAB)
