@@ -139,7 +139,7 @@ def _plain(row: Row) -> dict[str, Any]:
 
 def _show(rows: list[Row]) -> None:
     _table(
-        ("lab", "kind", "observations", "p50 s", "p90 s", "looks", "idle s", "by webhook"),
+        ("lab", "kind", "observed", "p50 s", "p90 s", "looks", "idle s", "webhook"),
         [
             (
                 row.name,
