@@ -111,11 +111,15 @@ def thinned(times: Sequence[float], cdf: Sequence[float]) -> tuple[list[float], 
 def interpolated(
     times: Sequence[float], values: Sequence[float], at: Sequence[float]
 ) -> list[float]:
-    """``values`` at other times, on straight lines between the known ones."""
+    """``values`` at other times, on straight lines between the known ones and level outside."""
     found = []
-    last = len(times) - 1
     for t in at:
-        k = min(max(bisect_left(times, t), 1), last)
-        part = min(max((t - times[k - 1]) / (times[k] - times[k - 1]), 0.0), 1.0)
-        found.append(values[k - 1] + part * (values[k] - values[k - 1]))
+        k = bisect_left(times, t)
+        if k == len(times):
+            found.append(values[-1])
+        elif k == 0 or times[k] == t:
+            found.append(values[k])
+        else:
+            part = (t - times[k - 1]) / (times[k] - times[k - 1])
+            found.append(values[k - 1] + part * (values[k] - values[k - 1]))
     return found
