@@ -54,8 +54,9 @@ def schedules_of(loaded: Loaded, file: KnowledgeFile | None) -> Schedules:
     cost = loaded.settings.schedule.cost_per_look
     # A grid of times that ends before the deadline could not tell what happens after.
     deadline = max(900.0, loaded.settings.policy.deadline_seconds)
-    knowledge = Knowledge(cost, deadline)
-    if file is not None:
+    if file is None:
+        knowledge = Knowledge(cost, deadline)
+    else:
         knowledge = file.load(cost_per_look=cost, deadline=deadline)
     return Schedules(knowledge=knowledge, teardown=loaded.schedule())
 

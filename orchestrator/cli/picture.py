@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 from pathlib import Path
 
@@ -42,7 +41,7 @@ def draw(name: str, schedule: LearnedSchedule, waits: tuple[Waited, ...], file: 
     bottom.set_ylabel("last waits")
     bottom.set_yticks([])
     bottom.set_xlabel("seconds since the teardown began")
-    bottom.set_xlim(0, end if math.isfinite(end) else None)
+    bottom.set_xlim(0, end)
     try:
         figure.savefig(file, dpi=120, bbox_inches="tight")
     except (OSError, ValueError) as error:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from orchestrator.cli.connect import knowledge_file_of, settings_for
+from orchestrator.cli.connect import knowledge_file_of, schedules_of, settings_for
 from orchestrator.cli.options import ConfigOption, JsonOption
 from orchestrator.errors import ConfigurationError
 from orchestrator.waiting import Knowledge, Row
@@ -101,7 +101,7 @@ def _known(config: Path | None) -> tuple[Knowledge, str]:
         raise ConfigurationError(
             "knowledge.file: it is set to none, so nothing is kept; nothing was read."
         )
-    return file.load(cost_per_look=loaded.settings.schedule.cost_per_look), str(file.path)
+    return schedules_of(loaded, file).knowledge, str(file.path)
 
 
 def _chosen(knowledge: Knowledge, lab: str | None) -> list[Row]:

@@ -17,6 +17,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from orchestrator.plain import from_plain, to_plain
 from orchestrator.waiting.learned import LearnedSchedule, Typical
 
 #: Version of the stored form.
@@ -43,7 +44,15 @@ class Subject:
     @property
     def name(self) -> str:
         """The subject's name, such as ``1001`` or ``1001 save``."""
-        return f"{self.lab_profile_id or '?'}{'' if self.step == 'cancel' else ' save'}"
+        return self._with_step(str(self.lab_profile_id or "?"))
+
+    @property
+    def relatives(self) -> str | None:
+        """The name of those that are torn down alike, such as ``platform 20 save``."""
+        return None if self.kind is None else self._with_step(self.kind)
+
+    def _with_step(self, name: str) -> str:
+        return name if self.step == "cancel" else f"{name} {self.step}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +81,7 @@ class Row:
 
 @dataclass
 class _Known:
-    kind: str | None
+    subject: Subject
     schedule: LearnedSchedule
     history: deque[Waited] = field(default_factory=lambda: deque(maxlen=HISTORY))
 
@@ -145,14 +154,14 @@ class Knowledge:
             return tuple(_row(name, known) for name, known in seen)
 
     def _relatives_of(self, subject: Subject) -> LearnedSchedule:
-        if subject.kind is None:
+        name = subject.relatives
+        if name is None:
             return self._all
-        kind = f"{subject.kind}{'' if subject.step == 'cancel' else ' save'}"
-        if kind not in self._kinds:
-            self._kinds[kind] = LearnedSchedule(
+        if name not in self._kinds:
+            self._kinds[name] = LearnedSchedule(
                 self.cost_per_look, self.deadline, relatives=self._all
             )
-        return self._kinds[kind]
+        return self._kinds[name]
 
     def _of(self, subject: Subject) -> _Known:
         # The one that was needed last is the last in the dict.
@@ -160,7 +169,7 @@ class Knowledge:
         if known is None:
             relatives = self._relatives_of(subject)
             schedule = LearnedSchedule(self.cost_per_look, self.deadline, relatives=relatives)
-            known = _Known(subject.kind, schedule)
+            known = _Known(subject, schedule)
         self._known[subject.name] = known
         if len(self._known) > SUBJECTS:
             del self._known[next(iter(self._known))]
@@ -171,12 +180,12 @@ class Knowledge:
         with self._lock:
             state = {
                 "schema": SCHEMA,
-                "all": json.loads(self._all.to_json()),
-                "kinds": {k: json.loads(s.to_json()) for k, s in self._kinds.items()},
+                "all": self._all.to_plain(),
+                "kinds": {k: s.to_plain() for k, s in self._kinds.items()},
                 "subjects": {
                     name: {
-                        "kind": known.kind,
-                        "schedule": json.loads(known.schedule.to_json()),
+                        **to_plain(known.subject),
+                        "schedule": known.schedule.to_plain(),
                         "history": [_plain(waited) for waited in known.history],
                     }
                     for name, known in self._known.items()
@@ -208,12 +217,11 @@ class Knowledge:
         self._all = self._restored(state["all"], None)
         for kind, stored in state["kinds"].items():
             self._kinds[str(kind)] = self._restored(stored, self._all)
-        for name, stored in state["subjects"].items():
-            step: Literal["cancel", "save"] = "save" if name.endswith(" save") else "cancel"
-            subject = Subject(lab_profile_id=None, kind=stored["kind"], step=step)
+        for stored in state["subjects"].values():
+            subject = from_plain(Subject, stored)
             history = [_waited(entry) for entry in stored["history"]]
             schedule = self._restored(stored["schedule"], self._relatives_of(subject), history)
-            self._known[name] = _Known(stored["kind"], schedule, deque(history, HISTORY))
+            self._known[subject.name] = _Known(subject, schedule, deque(history, HISTORY))
 
     def _restored(
         self,
@@ -221,7 +229,7 @@ class Knowledge:
         relatives: LearnedSchedule | None,
         history: list[Waited] | None = None,
     ) -> LearnedSchedule:
-        schedule = LearnedSchedule.from_json(json.dumps(stored), relatives=relatives)
+        schedule = LearnedSchedule.from_plain(stored, relatives=relatives)
         if schedule.deadline == self.deadline:
             schedule.cost_per_look = self.cost_per_look
             return schedule
@@ -239,7 +247,7 @@ def _row(name: str, known: _Known) -> Row:
     idle = [w.high - law.mean_between(w.low, w.high) for w in ended]
     return Row(
         name=name,
-        kind=known.kind,
+        kind=known.subject.kind,
         typical=typical,
         looks=sum(w.looks for w in waits) / len(waits),
         idle=sum(idle) / len(idle) if idle else 0.0,

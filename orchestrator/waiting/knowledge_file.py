@@ -26,20 +26,21 @@ class KnowledgeFile:
 
     def load(self, *, cost_per_look: float = 2.0, deadline: float = 900.0) -> Knowledge:
         """What the file knows; nothing if there is none or it can't be read."""
+        nothing = Knowledge(cost_per_look, deadline)
         try:
             text = self.path.read_text(encoding="utf-8")
         except FileNotFoundError:
-            return Knowledge(cost_per_look, deadline)
+            return nothing
         except (OSError, UnicodeDecodeError) as error:
             _log.warning("knowledge_unreadable", reason=type(error).__name__)
-            return Knowledge(cost_per_look, deadline)
+            return nothing
         try:
             return Knowledge.from_json(text, cost_per_look=cost_per_look, deadline=deadline)
         except ValueError as error:
             _log.warning("knowledge_unreadable", reason=type(error).__name__)
             with contextlib.suppress(OSError):
                 self.path.replace(self.path.with_suffix(".unreadable"))
-            return Knowledge(cost_per_look, deadline)
+            return nothing
 
     def save(self, knowledge: Knowledge) -> bool:
         """Write what is known, all or nothing. Says whether it could."""

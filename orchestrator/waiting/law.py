@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate, compress, pairwise
 from operator import add, mul
 from typing import Any
 
@@ -93,10 +93,9 @@ class Law:
         bracket = self._on_grid(low, high)
         i, j = self._position(bracket)
         for k, cdf in enumerate(self._foretold):
-            chance = (cdf[j] if j < len(cdf) else 1.0) - cdf[i]
-            self._renown[k] = RENOWN * self._renown[k] + math.log(max(chance, 1e-4))
-        expected = (self.cdf[j] if j < len(self.cdf) else 1.0) - self.cdf[i]
-        self._surprised = self._surprised or expected < 0.05
+            foretold = math.log(max(_chance(cdf, i, j), 1e-4))
+            self._renown[k] = RENOWN * self._renown[k] + foretold
+        self._surprised = self._surprised or _chance(self.cdf, i, j) < 0.05
         self._units = [u / m for u, m in zip(self._units, MEMORIES, strict=True)]
         weights = self._brackets.setdefault(bracket, [0.0] * len(MEMORIES))
         for k, unit in enumerate(self._units):
@@ -128,14 +127,14 @@ class Law:
         best = max(self._renown)
         shares = [math.exp(r - best) for r in self._renown]
         total = sum(shares)
+        counts = [share > NEGLIGIBLE * total for share in shares]
         everybody = not self._foretold or self._renewals % 8 == 0
-        wanted = [everybody or share > NEGLIGIBLE * total for share in shares]
-        estimates = self._estimates(prior, wanted)
+        estimates = self._estimates(prior, [everybody or one for one in counts])
         law = [0.0] * len(prior)
-        for estimate, share in zip(estimates, shares, strict=True):
-            if estimate is not None and share > NEGLIGIBLE * total:
+        for estimate, share in compress(zip(estimates, shares, strict=True), counts):
+            if estimate is not None:
                 law = list(map(add, law, [share * mass for mass in estimate]))
-        used = sum(s for s in shares if s > NEGLIGIBLE * total)
+        used = sum(compress(shares, counts))
         self.cdf = [0.0, *accumulate(mass / used for mass in law)]
         self._foretold = [
             self._foretold[k] if estimate is None else [0.0, *accumulate(estimate)]
@@ -340,6 +339,11 @@ def _base_times(deadline: float) -> list[float]:
     while (following := times[-1] + max(0.25, 0.03 * times[-1])) < deadline:
         times.append(following)
     return [*times, deadline]
+
+
+def _chance(cdf: Sequence[float], i: int, j: int) -> float:
+    """The probability of a bracket by the numbers of its ends; see ``Law._position``."""
+    return (cdf[j] if j < len(cdf) else 1.0) - cdf[i]
 
 
 def _masses(cdf: Sequence[float]) -> Cells:

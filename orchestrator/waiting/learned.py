@@ -217,32 +217,38 @@ class LearnedSchedule:
     def _longest_seen(self) -> float:
         return self.law.quantile(0.97 * self.law.cdf[-1])
 
-    def to_json(self) -> str:
-        """The stored form, less than 8 kB."""
+    def to_plain(self) -> dict[str, Any]:
+        """What was learned, as JSON data."""
         with self._lock:
-            state = {
+            return {
                 "schema": SCHEMA,
                 "cost_per_look": self.cost_per_look,
                 "arrivals": {k: round(v, 6) for k, v in asdict(self.arrivals).items()},
                 "law": self.law.to_plain(),
             }
-        return json.dumps(state, separators=(",", ":"))
+
+    @classmethod
+    def from_plain(
+        cls, state: Mapping[str, Any], *, relatives: LearnedSchedule | None = None
+    ) -> Self:
+        """Take up what :meth:`to_plain` gave. Raises ``ValueError`` if it can't be read."""
+        try:
+            if state["schema"] != SCHEMA:
+                raise ValueError(f"schema: not a schedule of stored version {SCHEMA}")
+            law = Law.from_plain(state["law"], relatives.law if relatives else None)
+            schedule = cls(float(state["cost_per_look"]), law.deadline, relatives=relatives)
+            if relatives is None:
+                schedule.arrivals = Arrivals(**{k: float(v) for k, v in state["arrivals"].items()})
+        except (TypeError, KeyError, AttributeError, InvalidRequest) as error:
+            raise ValueError(f"no stored schedule: {error!r}") from None
+        schedule.law = law
+        return schedule
+
+    def to_json(self) -> str:
+        """The stored form, less than 8 kB."""
+        return json.dumps(self.to_plain(), separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str, *, relatives: LearnedSchedule | None = None) -> Self:
         """Take up a stored schedule. Raises ``ValueError`` if it can't be read."""
-        try:
-            return cls._restored(json.loads(text), relatives)
-        except (TypeError, KeyError, AttributeError, InvalidRequest) as error:
-            raise ValueError(f"no stored schedule: {error!r}") from None
-
-    @classmethod
-    def _restored(cls, state: Mapping[str, Any], relatives: LearnedSchedule | None) -> Self:
-        if state["schema"] != SCHEMA:
-            raise ValueError(f"schema: not a schedule of stored version {SCHEMA}")
-        law = Law.from_plain(state["law"], relatives.law if relatives else None)
-        schedule = cls(float(state["cost_per_look"]), law.deadline, relatives=relatives)
-        schedule.law = law
-        if relatives is None:
-            schedule.arrivals = Arrivals(**{k: float(v) for k, v in state["arrivals"].items()})
-        return schedule
+        return cls.from_plain(json.loads(text), relatives=relatives)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+
 from tenacity import wait_exponential_jitter
 
 from orchestrator.errors import InvalidRequest
@@ -20,18 +23,15 @@ def named_schedule(
 
     ``longest`` caps the gaps of ``square_root``. Raises ``InvalidRequest`` for any other name.
     """
-    kind, _, number = name.partition(":")
-    if kind == "learned" and not number:
+    kind, _, number = name.partition(":") if re.fullmatch(PATTERN, name) else ("", "", "")
+    seconds = float(number or "inf")
+    if kind == "learned":
         return LearnedSchedule(cost_per_look, deadline)
-    if kind == "square_root" and not number:
+    if kind == "square_root":
         return SquareRootSchedule(cost_per_look, longest)
-    try:
-        seconds = float(number)
-    except ValueError:
-        seconds = 0.0
-    if kind == "fixed" and 0 < seconds < float("inf"):
+    if kind == "fixed" and 0 < seconds < math.inf:
         return FixedSchedule(seconds)
-    if kind == "exponential" and 0 < seconds < float("inf"):
+    if kind == "exponential" and 0 < seconds < math.inf:
         return TenacitySchedule(wait_exponential_jitter(initial=1, max=seconds))
     raise InvalidRequest(
         "schedule", f"{name!r} is none of learned, square_root, fixed:SECONDS, exponential:LONGEST."

@@ -31,11 +31,22 @@ class Replayed:
 
 def moments(waits: Sequence[Waited], law: Law) -> list[float]:
     """When the slot became free in each wait (seconds), ``math.inf`` where it never did."""
-    return [
-        math.inf if w.high == math.inf else law.mean_between(w.low, w.high) if w.low < w.high
-        else w.high
-        for w in waits
-    ]  # fmt: skip
+    return [law.mean_between(w.low, w.high) if w.low < w.high < math.inf else w.high for w in waits]
+
+
+def wait_for(time: float, schedule: Schedule, deadline: float) -> tuple[float, int]:
+    """One wait for a slot that becomes free at ``time``, learned from: idle seconds and looks."""
+    elapsed, attempt = 0.0, 0
+    while attempt < MOST_LOOKS:
+        attempt += 1
+        low, elapsed = elapsed, min(elapsed + schedule.next_delay(elapsed, attempt), deadline)
+        if time <= elapsed:
+            schedule.observe(low, elapsed)
+            return elapsed - time, attempt
+        if elapsed >= deadline:
+            schedule.observe(elapsed, math.inf)
+            break
+    return 0.0, attempt
 
 
 def replay(
@@ -44,19 +55,9 @@ def replay(
     """Wait for each of ``times`` again; :func:`moments` gives them."""
     looks, idle = 0, 0.0
     for time in times:
-        elapsed, low, attempt = 0.0, 0.0, 0
-        while attempt < MOST_LOOKS:
-            attempt += 1
-            elapsed = min(elapsed + schedule.next_delay(elapsed, attempt), deadline)
-            if time <= elapsed:
-                idle += elapsed - time
-                schedule.observe(low, elapsed)
-                break
-            low = elapsed
-            if elapsed >= deadline:
-                schedule.observe(low, math.inf)
-                break
-        looks += attempt
+        idle_then, looks_then = wait_for(time, schedule, deadline)
+        idle += idle_then
+        looks += looks_then
     waits = max(1, len(times))
     return Replayed(
         waits=len(times),

@@ -18,6 +18,7 @@ from orchestrator.machine.run import Detect
 from orchestrator.sandbox import Readings, Sandbox, SandboxTransport
 from orchestrator.skillable import SkillableClient, SkillablePlatform
 from orchestrator.testing import ManualClock
+from tests.benchmarks.markdown import table
 
 HERE = Path(__file__).parent
 LEARNERS = 150
@@ -73,21 +74,19 @@ def measured(teardown: str, readings: Readings, detect: Detect) -> tuple[float, 
     return late / LEARNERS, calls / LEARNERS, refused / LEARNERS
 
 
-def rows() -> Iterable[str]:
-    """The table, line by line."""
-    yield "| teardown | the platform | look | seconds after the slot | calls | refused launches |"
-    yield "| --- | --- | --- | --- | --- | --- |"
+def rows() -> Iterable[list[str]]:
+    """One row for each teardown, platform and way to look."""
     for teardown in TEARDOWNS:
         for name, readings in READINGS.items():
-            base = measured(teardown, readings, "launch")
-            for detect in get_args(Detect):
-                found = measured(teardown, readings, detect)
-                shown = [f"{a:.2f} ({a / b:.2f} x)" for a, b in zip(found, base, strict=True)]
-                yield f"| {teardown} | {name} | {detect} | {' | '.join(shown)} |"
+            found = {detect: measured(teardown, readings, detect) for detect in get_args(Detect)}
+            for detect, figures in found.items():
+                pairs = zip(figures, found["launch"], strict=True)
+                yield [teardown, name, detect, *(f"{a:.2f} ({a / b:.2f} x)" for a, b in pairs)]
 
 
 if __name__ == "__main__":
-    text = "\n".join(rows())
+    heads = ("teardown", "the platform", "look", "seconds after the slot", "calls")
+    text = table([*heads, "refused launches"], rows())
     head = "# What a look should be\n\nMade by `python -m tests.benchmarks.looking`.\n\n"
-    (HERE / "results.md").write_text(f"{head}{text}\n", encoding="utf-8")
+    (HERE / "results.md").write_text(f"{head}{text}", encoding="utf-8")
     print(text)

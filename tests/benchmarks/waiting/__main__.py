@@ -1,6 +1,6 @@
 """Measure all schedules on all families: ``python -m tests.benchmarks.waiting``.
 
-Virtual time, seeded, so the same figures each time; about three minutes on two cores. Writes
+Virtual time, seeded, so the same figures each time; about a minute on two cores. Writes
 ``results.md`` and ``results.png`` beside this file. ``speed`` as an argument times decisions and
 observations instead, beside a tenacity strategy in the same process.
 """
@@ -19,12 +19,14 @@ from typing import Any
 import numpy as np
 from tenacity.wait import wait_exponential_jitter
 
+from orchestrator.ports import Schedule
 from orchestrator.waiting import LearnedSchedule, TenacitySchedule
+from tests.benchmarks.markdown import table
 from tests.benchmarks.waiting import measure
 from tests.benchmarks.waiting.families import families
 from tests.benchmarks.waiting.measure import COSTS, OBSERVED, SEEDS, Job
 from tests.benchmarks.waiting.peers import PEERS
-from tests.benchmarks.waiting.simulator import Schedule, wait
+from tests.benchmarks.waiting.simulator import wait
 
 HERE = Path(__file__).parent
 NAMES = [law.name for law in families(1)]
@@ -39,12 +41,6 @@ def jobs(names: Iterable[str] = NAMES, costs: Sequence[float] = COSTS) -> list[J
 def geometric(values: Iterable[float]) -> float:
     """The geometric mean."""
     return float(np.exp(np.mean(np.log(list(values)))))
-
-
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def main() -> None:

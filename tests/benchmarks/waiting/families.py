@@ -42,7 +42,7 @@ class Law:
             for n, (_, quantiles) in zip(np.diff(edges), self.parts, strict=True)
             if n
         ]
-        return _cut(np.sort(np.concatenate(chunks)))
+        return cut(np.sort(np.concatenate(chunks)))
 
     def draw(self, random: np.random.Generator, number: int) -> Floats:
         """Random times, in the order in which they happen."""
@@ -50,14 +50,15 @@ class Law:
         which = random.choice(len(weights), size=number, p=weights)
         u = random.random(number)
         columns = np.stack([quantiles(u) for _, quantiles in self.parts])
-        return _cut(np.take_along_axis(columns, which[None, :], axis=0)[0])
+        return cut(np.take_along_axis(columns, which[None, :], axis=0)[0])
 
     def scaled(self, factor: float) -> Law:
         """The same law, ``factor`` times as slow."""
         return Law(self.name, tuple((w, _scale(q, factor)) for w, q in self.parts))
 
 
-def _cut(times: Floats) -> Floats:
+def cut(times: Floats) -> Floats:
+    """The same times, those beyond the deadline stuck."""
     return np.where(times > DEADLINE, np.inf, np.maximum(times, 0.05))
 
 

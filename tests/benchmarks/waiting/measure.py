@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from orchestrator.waiting import LearnedSchedule
-from tests.benchmarks.waiting.families import DEADLINE, Floats, Law, families
+from tests.benchmarks.waiting.families import DEADLINE, Floats, cut, families
 from tests.benchmarks.waiting.optimum import costs, optimal_looks
 from tests.benchmarks.waiting.peers import PEERS, draws
 from tests.benchmarks.waiting.simulator import looks_of, wait, wait_with_webhook
@@ -35,17 +35,17 @@ def best(times: Floats, c: float) -> tuple[float, float, float]:
     return costs(np.append(optimal_looks(times, c), DEADLINE), times, c)
 
 
-def of(law: Law, job: Job, purpose: int) -> np.random.Generator:
+def random_of(job: Job, purpose: int) -> np.random.Generator:
     """Random numbers of their own for each measurement."""
     seed, family, c = job
     return np.random.default_rng([seed, family, int(c * 10), purpose])
 
 
 def learning(job: Job) -> tuple[str, float, list[float], list[tuple[float, float, float]]]:
-    """The learned schedule after each of ``OBSERVED``: ratio; and (T, cost, bound) for n = 0."""
+    """The learned schedule after each of ``OBSERVED``: ratios; and cost, idle, looks."""
     seed, family, c = job
     law = families(seed)[family]
-    times, drawn = law.times(), law.draw(of(law, job, 7), max(OBSERVED))
+    times, drawn = law.times(), law.draw(random_of(job, 7), max(OBSERVED))
     optimum, schedule = best(times, c)[0], LearnedSchedule(c)
     ratios, shown, done = [], [], 0
     for number in OBSERVED:
@@ -75,7 +75,7 @@ def siblings(job: Job) -> float:
     """The first wait of a lab whose siblings are known."""
     seed, family, c = job
     law = families(seed)[family]
-    random = of(law, job, 11)
+    random = random_of(job, 11)
     speeds = np.exp(random.uniform(-SPREAD, SPREAD, SIBLINGS + 1))
     root = LearnedSchedule(c)
     others = [LearnedSchedule(c, relatives=root) for _ in range(SIBLINGS)]
@@ -92,7 +92,7 @@ def drift(job: Job, kind: str) -> float:
     """The mean ratio over 400 waits (every tenth from the 50th on) while the law drifts."""
     seed, family, c = job
     law = families(seed)[family]
-    random = of(law, job, 9)
+    random = random_of(job, 9)
     walk = np.exp(np.cumsum(random.normal(0, 0.02, 400)))
     drawn, steady, schedule = law.draw(random, 400), law.times()[::4], LearnedSchedule(c)
     ratios = []
@@ -103,9 +103,9 @@ def drift(job: Job, kind: str) -> float:
             "slow walk": float(walk[n]),
         }[kind]
         if n >= 50 and n % 10 == 0:
-            now = _cut(steady * factor)
+            now = cut(steady * factor)
             ratios.append(costs(looks_of(schedule), now, c)[0] / best(now, c)[0])
-        wait(schedule, float(_cut(drawn[n] * factor)))
+        wait(schedule, float(cut(drawn[n] * factor)))
     return float(np.mean(ratios))
 
 
@@ -113,7 +113,7 @@ def webhooks(job: Job, lost: float) -> tuple[float, float, float]:
     """Cost relative to the optimum without webhooks, idle seconds, looks: after 50 of them."""
     seed, family, c = job
     law = families(seed)[family]
-    random = of(law, job, 13)
+    random = random_of(job, 13)
     schedule, drawn = LearnedSchedule(c), law.draw(random, 400)
     found = []
     for n, time in enumerate(drawn):
@@ -129,13 +129,9 @@ def dead_webhooks(job: Job) -> tuple[float, float, float]:
     """A hundred webhooks, then none: the cost of the first wait, waits 2 to 5, waits 6 to 100."""
     seed, family, c = job
     law = families(seed)[family]
-    schedule, drawn = LearnedSchedule(c), law.draw(of(law, job, 17), 200)
+    schedule, drawn = LearnedSchedule(c), law.draw(random_of(job, 17), 200)
     for time in drawn[:100]:
         wait_with_webhook(schedule, float(time), delay=1.0, arrives=True)
     after = [wait(schedule, float(time)) for time in drawn[100:]]
     paid = np.array([idle + c * looks for idle, looks in after]) / best(law.times(), c)[0]
     return float(paid[0]), float(paid[1:5].mean()), float(paid[5:].mean())
-
-
-def _cut(times: Floats) -> Floats:
-    return np.where(times > DEADLINE, np.inf, times)

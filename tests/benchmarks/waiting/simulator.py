@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
 
 import numpy as np
 
+from orchestrator.ports import Schedule
+from orchestrator.waiting.replay import wait_for
 from tests.benchmarks.waiting.families import DEADLINE, Floats
-
-
-class Schedule(Protocol):
-    """The two methods of a schedule."""
-
-    def next_delay(self, elapsed: float, attempt: int) -> float: ...
-    def observe(self, low: float, high: float) -> None: ...
 
 
 def looks_of(schedule: Schedule, until: float = DEADLINE) -> Floats:
@@ -31,17 +25,7 @@ def looks_of(schedule: Schedule, until: float = DEADLINE) -> Floats:
 
 def wait(schedule: Schedule, time: float) -> tuple[float, int]:
     """One wait for a teardown of ``time`` seconds, and learn from it: idle seconds and looks."""
-    elapsed, low, looks = 0.0, 0.0, 0
-    while True:
-        elapsed = min(elapsed + schedule.next_delay(elapsed, looks + 1), DEADLINE)
-        looks += 1
-        if time <= elapsed:
-            schedule.observe(low, elapsed)
-            return elapsed - time, looks
-        low = elapsed
-        if elapsed >= DEADLINE:
-            schedule.observe(low, math.inf)
-            return 0.0, looks
+    return wait_for(time, schedule, DEADLINE)
 
 
 def wait_with_webhook(
