@@ -7,9 +7,16 @@
     ├── ConfigurationError          configuration         names the file and the key
     ├── IllegalTransition           illegal_transition    a driver broke the state machine's rules
     ├── RelaunchNotLaunched         (the outcome's reason) raised by Outcome.raise_for_outcome()
+    ├── RelaunchInFlight            relaunch_in_flight    the learner has another one; says which
+    ├── StoreError                  a store of relaunches cannot do what it was asked
+    │   ├── UnknownRelaunch         unknown_relaunch      there is none with this id
+    │   ├── LeaseLost               lease_lost            another process drives the run now
+    │   ├── StoreUnavailable        store_unavailable     no connection, or locked for too long
+    │   └── StoreIncompatible       store_incompatible    made by a program too new (or too old)
     └── PlatformError               a call to the platform brought no usable answer
         ├── NotSent                 not_sent              provably without effect: may be repeated
         │   ├── PlatformUnreachable platform_unreachable
+        │   ├── PlatformPaused      platform_paused       not even tried: the circuit is open
         │   └── RateLimited         rate_limited
         ├── AnswerLost              answer_lost           perhaps with effect: look, don't repeat
         │   ├── PlatformUnavailable platform_unavailable  HTTP 5xx
@@ -66,6 +73,61 @@ class RelaunchNotLaunched(RelaunchError):
         super().__init__(message)
 
 
+class RelaunchInFlight(RelaunchError):
+    """The learner has an unfinished relaunch of another lab; nothing was begun, or changed there.
+
+    ``relaunch_id`` and ``lab_profile_id`` name the one in flight; ``harmless`` says that it has
+    changed nothing yet, so that another request may still supersede it.
+    """
+
+    code = "relaunch_in_flight"
+
+    def __init__(
+        self, message: str, *, relaunch_id: str, lab_profile_id: int, harmless: bool
+    ) -> None:
+        self.relaunch_id = relaunch_id
+        self.lab_profile_id = lab_profile_id
+        self.harmless = harmless
+        super().__init__(message)
+
+
+class StoreError(RelaunchError):
+    """A store of relaunches cannot do what it was asked; what it holds is as it was."""
+
+    code = "store_error"
+
+
+class UnknownRelaunch(StoreError):
+    """There is no relaunch with this id (any more) in this store."""
+
+    code = "unknown_relaunch"
+
+    def __init__(self, relaunch_id: str) -> None:
+        self.relaunch_id = relaunch_id
+        super().__init__(
+            f"There is no relaunch {relaunch_id!r} in this store; it may have been pruned, or be "
+            "kept elsewhere. Nothing was changed."
+        )
+
+
+class LeaseLost(StoreError):
+    """Another process drives the run now: nothing was recorded, and nothing more may be called."""
+
+    code = "lease_lost"
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot be reached, or stayed locked for too long. May be tried again."""
+
+    code = "store_unavailable"
+
+
+class StoreIncompatible(StoreError):
+    """The store was made by a program that this one cannot share it with."""
+
+    code = "store_incompatible"
+
+
 class PlatformError(RelaunchError):
     """A call to the platform brought no usable answer.
 
@@ -102,6 +164,12 @@ class PlatformUnreachable(NotSent):
     """No connection: DNS, refused, TLS, or no answer to the connection attempt."""
 
     code = "platform_unreachable"
+
+
+class PlatformPaused(NotSent):
+    """Not even tried: the platform is out of order; ``retry_after`` says when to try again."""
+
+    code = "platform_paused"
 
 
 class RateLimited(NotSent):

@@ -17,6 +17,8 @@ _WAITING_FOR = {
     "answer_lost": "the platform's answer got lost",
     "answer_unreadable": "the platform's answer could not be read",
     "rate_limited": "the platform asks us to slow down",
+    "platform_paused": "the platform is out of order, so it is left in peace for a while",
+    "in_line": "others were before it in line",
     "user_limit": "the learner holds as many labs as they may",
     "teardown_not_finished": "the old lab is still being torn down",
     "instance_not_described": (
@@ -103,6 +105,9 @@ def progress_sentence(run: Run, usual_seconds: tuple[float, float] | None = None
             if run.wait_kind is WaitKind.SETTLE:
                 return "An answer got lost; waiting a moment before looking what came of it."
             return f"Waiting before the next try: {_why(run)}."
+        case State.NEW if run.ahead is not None:
+            others = "1 other" if run.ahead == 1 else f"{run.ahead} others"
+            return f"Waiting in line; {others} will begin before." if run.ahead else "Next in line."
         case State.NEW:
             return "Not begun yet."
         case _:
@@ -155,6 +160,8 @@ def _headline(run: Run) -> str:
         case State.TIMED_OUT:
             seconds = run.policy.deadline_seconds
             return f"The deadline of {seconds:g} s passed for {who}: {_why(run)}. Try again later."
+        case _ if run.reason == "superseded":
+            return f"Superseded for {who}: another relaunch for the same learner took its place."
         case _:
             return f"Aborted for {who}."
 

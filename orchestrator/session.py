@@ -125,22 +125,46 @@ class Inbox:
 class Session:
     """See the module's docstring. Each method that steps returns the progress it led to."""
 
-    def __init__(self, run: Run, schedules: Schedules, observer: Observer | None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        schedules: Schedules,
+        observer: Observer | None,
+        *,
+        sequence: int = 0,
+        api_calls: int = 0,
+        wake_at: float = 0.0,
+        keep_events: bool = True,
+    ) -> None:
         self.run = run
         self.command: Command | None = None
-        self.events: list[Progress] = []
-        self.api_calls = 0
-        self.wake_at = 0.0
+        #: How many steps were told, and how many calls made, those before a takeover included.
+        self.sequence = sequence
+        self.api_calls = api_calls
+        self.wake_at = wake_at
         self.ended_at = run.created_at
         self.inbox = Inbox()
+        #: The time line of this session; empty if somebody else keeps it.
+        self.events: list[Progress] = []
+        #: The name of the event that led to the present step.
+        self.event = ""
         self._schedules = schedules
         self._observer = observer
+        self._keep_events = keep_events
         self._hinted_at: float | None = None
 
     def begin(self, at: float) -> Progress:
-        """Start a new run, or go on with a stored one."""
+        """Start a new run, or go on with a stored one: a wait goes on until ``wake_at``."""
+        self.event = "Started" if self.run.state is State.NEW else "TakenOver"
+        before = self.run
         self.run, self.command = take_over(self.run, at)
+        if isinstance(self.command, v.Wait) and self.run is not before:
+            self.wake_at = at + self._delay(self.command, at)
         return self._tell(at)
+
+    def queue(self, ahead: int, at: float) -> Progress:
+        """Stand in line behind ``ahead`` others."""
+        return self._step(v.Queued(at=at, ahead=ahead), at)
 
     def calls(self, command: Command, platform: Any, steps: Any, at: float) -> list[Any]:
         """The port calls of a command, each ready to be made (and, if async, awaited)."""
@@ -170,7 +194,7 @@ class Session:
                 return [lambda: make_room(command.instance_id, note=command.note, timeout=timeout)]
             case v.FetchAccessUrl():
                 return [lambda: platform.access_url(command.instance_id, timeout=timeout)]
-            case v.Wait():
+            case v.Wait() | v.StandInLine():
                 return []
 
     def refused(self, command: Command, position: int, error: CallRefused) -> InstanceDetails:
@@ -206,6 +230,7 @@ class Session:
     def aborted(self, at: float, *, in_flight: bool = False) -> Progress:
         """End the run now; ``in_flight`` if a call is on the wire and its answer not awaited."""
         calling = self._calling() if in_flight else None
+        self.event = "AbortRequested"
         self.run, self.command = step(self.run, v.AbortRequested(at=at, in_flight=in_flight))
         return self._tell(at, calling=calling)
 
@@ -217,6 +242,7 @@ class Session:
 
     def _step(self, event: Event, at: float) -> Progress:
         before, previous = self.run, self.command
+        self.event = type(event).__name__
         self.run, self.command = step(self.run, event)
         self._learn(before, event, at)
         if isinstance(self.command, v.Wait) and self.command != previous:
@@ -267,7 +293,7 @@ class Session:
         return round(typical.p10, 1), round(typical.p90, 1)
 
     def _calling(self) -> str | None:
-        if self.command is None or isinstance(self.command, v.Wait):
+        if self.command is None or isinstance(self.command, v.Wait | v.StandInLine):
             return None
         if isinstance(self.command, v.Displace):
             return self.command.step
@@ -275,16 +301,18 @@ class Session:
 
     def _tell(self, at: float, *, calling: str | None = None) -> Progress:
         self.ended_at = at
+        self.sequence += 1
         waiting = isinstance(self.command, v.Wait)
         progress = progress_of(
             self.run,
-            sequence=len(self.events) + 1,
+            sequence=self.sequence,
             at=at,
             calling=calling or self._calling(),
             next_look_at=self.wake_at if waiting else None,
             usual_seconds=self._usual(),
         )
-        self.events.append(progress)
+        if self._keep_events:
+            self.events.append(progress)
         _log.info(
             "relaunch_progress",
             relaunch_id=self.run.relaunch_id,

@@ -8,8 +8,9 @@ state. The few methods here only read; they name what the decisions ask again an
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
-from typing import Literal, Self
+from dataclasses import MISSING, dataclass, field, fields, replace
+from functools import cache
+from typing import Any, Literal, Self
 
 from orchestrator.errors import InvalidRequest
 from orchestrator.labs import LaunchParameters, RunningInstance, SavedInstance
@@ -122,6 +123,7 @@ class Run:
     failures: int = 0
     backoffs: int = 0
     blocked_by: str | None = None
+    ahead: int | None = None
     answers: int = 0
     settle_looks: int = 0
 
@@ -147,8 +149,13 @@ class Run:
     verify_tries: int = 0
 
     def to_json(self) -> str:
-        """The stored form."""
-        return json.dumps({"schema": SCHEMA, **to_plain(self)}, separators=(",", ":"))
+        """The stored form; what the run has not come to yet is left out, and read as such."""
+        held = {
+            name: to_plain(value)
+            for name, initial in _initial()
+            if (value := getattr(self, name)) is not initial and value != initial
+        }
+        return json.dumps({"schema": SCHEMA, **held}, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -197,9 +204,23 @@ class Run:
             return "instance_not_described"
         return "teardown_not_finished"
 
+    @property
+    def effect_pending(self) -> bool:
+        """Whether the run is at a call that changes something: it may be on the wire right now."""
+        return self.state in (State.PROBING, State.LAUNCHING, State.DISPLACING)
+
     def wanted_parameters(self) -> LaunchParameters:
         """The launch parameters with this run's tag and, for an overlap, room for one lab more."""
         room = self.parameters.max_active_labs
         if self.policy.overlap and self.state is State.PROBING:
             room = max(len(self.running), room or 0) + 1
         return replace(self.parameters, tag=self.tag, max_active_labs=room)
+
+
+@cache
+def _initial() -> tuple[tuple[str, Any], ...]:
+    """Each field's name and its value in a run that has come to nothing yet.
+
+    Those without a default, and the policy (whose defaults may change), have none: always stored.
+    """
+    return tuple((f.name, MISSING if f.name == "policy" else f.default) for f in fields(Run))

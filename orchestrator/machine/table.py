@@ -70,6 +70,7 @@ _WHO_HOLDS_IT = (S.LAUNCHING, S.VERIFYING, S.INSPECTING, S.TEARING_DOWN, S.REFUS
 TABLE: Mapping[State, Mapping[type[Event], Row]] = {
     S.NEW: _ABORT | {
         v.Started: _row(surveying.start, S.SURVEYING),
+        v.Queued: _row(surveying.queue, S.NEW),
     },
     S.SURVEYING: _ASK | {
         v.Surveyed: _row(surveying.survey, S.PROBING, S.LAUNCHING, S.INSPECTING, S.REFUSED),
@@ -184,7 +185,7 @@ TABLE: Mapping[State, Mapping[type[Event], Row]] = {
 #: States that only a passed deadline adds to a row's targets; see ``decisions.overdue``.
 AFTER_DEADLINE = (S.CONFIRMING_LAUNCH, S.ENTERING, S.LAUNCHED, S.REUSED, S.FAILED, S.TIMED_OUT)
 
-_NO_ANSWER = (v.Started, v.Unsent, v.Lost, v.Woke, v.Hinted, v.AbortRequested)
+_NO_ANSWER = (v.Started, v.Queued, v.Unsent, v.Lost, v.Woke, v.Hinted, v.AbortRequested)
 
 
 def step(run: Run, event: Event) -> tuple[Run, Command | None]:
@@ -219,12 +220,12 @@ def step(run: Run, event: Event) -> tuple[Run, Command | None]:
 def take_over(run: Run, at: float) -> tuple[Run, Command | None]:
     """Go on with a stored run, perhaps in another process.
 
-    What was in flight when the run was stored counts as lost, so it is looked up before anything
-    is repeated; a wait is simply taken up again.
+    A call with an effect that was due when the run was stored counts as lost, so it is looked up
+    before anything is repeated; a question is asked again, and a wait simply taken up again.
     """
     if run.state is S.NEW:
         return step(run, v.Started(at=at))
-    if v.Lost in TABLE[run.state]:
+    if run.effect_pending:
         return step(run, v.Lost(at=at, code="crashed"))
     return run, command_of(run)
 
@@ -232,6 +233,8 @@ def take_over(run: Run, at: float) -> tuple[Run, Command | None]:
 def command_of(run: Run) -> Command | None:
     """What the run's state asks its driver to do; ``None`` if the run has ended (or not begun)."""
     match run.state:
+        case S.NEW if run.ahead is not None:
+            return v.StandInLine()
         case S.SURVEYING | S.RESURVEYING | S.CONFIRMING_LAUNCH:
             return v.Survey(user_id=run.user_id)
         case S.PROBING | S.LAUNCHING:

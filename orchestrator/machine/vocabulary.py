@@ -76,6 +76,13 @@ class Started(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Queued(Event):
+    """As many relaunches as may run at a time do so; ``ahead`` others will begin before this."""
+
+    ahead: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Surveyed(Event):
     """The platform listed the user's labs."""
 
@@ -224,12 +231,21 @@ class Hinted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AbortRequested(Event):
-    """The caller wants the run to end now. ``in_flight`` is true if a call may be on the wire."""
+    """The caller wants the run to end now. ``in_flight`` is true if a call may be on the wire.
+
+    ``reason`` is ``superseded`` if another request for the same learner took this one's place.
+    """
 
     in_flight: bool = False
+    reason: str = "aborted"
 
 
 # --- commands -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandInLine:
+    """Wait until fewer relaunches are in flight, then let this one begin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,4 +322,6 @@ class Wait:
     until: float
 
 
-Command = Survey | Inspect | Count | Launch | Resume | Displace | FetchAccessUrl | Wait
+Command = (
+    StandInLine | Survey | Inspect | Count | Launch | Resume | Displace | FetchAccessUrl | Wait
+)

@@ -69,6 +69,8 @@ def an_event(kind: type[Event], at: float = NOW + 1) -> Event:
         "code": "answer_lost",
         "retry_after": None,
         "in_flight": False,
+        "reason": "aborted",
+        "ahead": 2,
     }
     wanted = {f.name for f in dataclasses.fields(kind)} - {"at"}
     return kind(at=at, **{name: contents[name] for name in wanted})
@@ -257,13 +259,13 @@ def test_a_run_survives_its_stored_form(state: State) -> None:
     [
         ('"schema":1', "schema"),
         ('"user_id":"ann"', "Run.user_id"),
-        ('"state":"new"', "Run.state"),
+        ('"state":"surveying"', "Run.state"),
         ('"known":[11]', r"Run.known\[0\]"),
     ],
 )
 def test_a_damaged_stored_form_is_refused_by_name(change: str, problem: str) -> None:
     name = change.partition(":")[0]
-    damaged = a_run().to_json().replace(change, name + (":[[]]" if "known" in name else ":{}"))
+    damaged = a_run(State.SURVEYING).to_json().replace(change, name + (":[[]]" if "known" in name else ":{}"))
     with pytest.raises(ValueError, match=problem):
         Run.from_json(damaged)
 

@@ -10,6 +10,9 @@ from dataclasses import replace
 from orchestrator.machine.run import Run
 from orchestrator.machine.vocabulary import AbortRequested, KeyRefused, State
 
+#: Why calls are put off for everybody's sake: no failure of this run, however often it happens.
+HELD_BACK = frozenset({"rate_limited", "platform_paused", "in_line"})
+
 
 def end(run: Run, state: State, reason: str | None) -> Run:
     """End in a terminal state, with a stable reason code (``None`` for a plain success)."""
@@ -55,7 +58,7 @@ def overdue(run: Run) -> Run:
         return without_url(run)
     if run.launch_in_doubt and not run.last_look:
         return replace(run, state=State.CONFIRMING_LAUNCH, resume_state=None, last_look=True)
-    if run.answers == 0 and run.blocked_by != "rate_limited":
+    if run.answers == 0 and run.blocked_by not in HELD_BACK:
         return end(run, State.FAILED, run.blocked_by or "platform_unreachable")
     return end(run, State.TIMED_OUT, run.blocked_by or "deadline")
 
@@ -66,7 +69,7 @@ def abort(run: Run, event: AbortRequested) -> Run:
         run = replace(run, launch_in_doubt=True)
     if event.in_flight and run.state is State.DISPLACING:
         run = replace(run, displace_in_doubt=True)
-    return end(run, State.ABORTED, "aborted")
+    return end(run, State.ABORTED, event.reason)
 
 
 def key_refused(run: Run, event: KeyRefused) -> Run:

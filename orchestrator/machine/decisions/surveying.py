@@ -11,12 +11,17 @@ from orchestrator.machine.decisions.making_room import aim, displace_taker, make
 from orchestrator.machine.decisions.new_lab import adopt
 from orchestrator.machine.decisions.waiting import back_off, teardown
 from orchestrator.machine.run import Run
-from orchestrator.machine.vocabulary import Declined, Event, State, Surveyed
+from orchestrator.machine.vocabulary import Declined, Event, Queued, State, Surveyed
 
 
 def start(run: Run, event: Event) -> Run:
     """Begin by listing what the user has: whatever is listed now can never be the new lab."""
-    return replace(run, state=State.SURVEYING)
+    return replace(run, state=State.SURVEYING, ahead=None, blocked_by=None)
+
+
+def queue(run: Run, event: Queued) -> Run:
+    """Stand in line: nothing is called until it is this relaunch's turn."""
+    return replace(run, ahead=event.ahead, blocked_by="in_line")
 
 
 def survey(run: Run, event: Surveyed) -> Run:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from orchestrator.labs import Phase
-from orchestrator.machine.decisions.ending import end
+from orchestrator.machine.decisions.ending import HELD_BACK, end
 from orchestrator.machine.decisions.listing import ids_of, remember_listing
 from orchestrator.machine.run import Run
 from orchestrator.machine.vocabulary import (
@@ -92,7 +92,7 @@ def unsent(run: Run, event: Unsent | Lost) -> Run:
     run = replace(run, failures=run.failures + 1, blocked_by=event.code)
     if run.releasing and run.failures > 1:
         return end(run, State.FAILED, event.code)
-    hopeless = run.failures >= FAILURES_BEFORE_HARM and event.code != "rate_limited"
+    hopeless = run.failures >= FAILURES_BEFORE_HARM and event.code not in HELD_BACK
     if hopeless and not run.has_acted and run.new_instance_id is None:
         return end(run, State.FAILED, event.code)
     return back_off(run, event, run.state)
