@@ -2,14 +2,16 @@
 
 They share everything but the waiting (:mod:`orchestrator.session`). Whatever interrupts them in the
 middle of a call (Ctrl-C, a cancelled task, a bug in a port) ends the run as aborted, with the call
-on the wire recorded as such, before it goes on upwards; no further call is made.
+on the wire recorded as such, before it goes on upwards; no further call is made. The durable driver
+(:mod:`orchestrator.durable.driver`) is the async one with a journal at each step; what interrupts
+it leaves the run as it was stored.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 
 from orchestrator.errors import CallRefused, PlatformError
 from orchestrator.machine.vocabulary import Wait
@@ -69,8 +71,13 @@ async def drive_async(
     platform: AsyncPlatform,
     steps: Mapping[str, AsyncCancelStep],
     clock: AsyncClock,
-) -> AsyncIterator[Progress]:
-    """:func:`drive` for asyncio. Cancelling the task that iterates ends the run as aborted."""
+    *,
+    leave_on: tuple[type[BaseException], ...] = (),
+) -> AsyncGenerator[Progress, None]:
+    """:func:`drive` for asyncio. Cancelling the task that iterates ends the run as aborted.
+
+    ``leave_on``: what interrupts by one of these leaves the run as it is, for others to go on with.
+    """
     wakeup = asyncio.Event()
     loop = asyncio.get_running_loop()
     session.inbox.connect(lambda: _wake(loop, wakeup))
@@ -102,6 +109,8 @@ async def drive_async(
                     progress = session.answered(command, answers, clock.now())
                 in_flight = False
                 yield progress
+    except leave_on:
+        raise
     except BaseException:
         _interrupted(session, clock.now(), in_flight)
         raise
