@@ -1,10 +1,14 @@
-"""Shared by all tests: Hypothesis profiles."""
+"""Shared by all tests: Hypothesis profiles, and a PostgreSQL server for those that ask for one."""
 
 from __future__ import annotations
 
 import os
 
 from hypothesis import HealthCheck, settings
+
+from tests.postgres import postgres_server, postgres_url
+
+__all__ = ["postgres_server", "postgres_url"]
 
 settings.register_profile(
     "default",
