@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from orchestrator.durable.rows import lease_lost
 from orchestrator.durable.store import (
     STANDING,
     Entry,
@@ -20,7 +21,7 @@ from orchestrator.durable.store import (
     StoredRun,
 )
 from orchestrator.durable.watching import Watchers
-from orchestrator.errors import LeaseLost, UnknownRelaunch
+from orchestrator.errors import UnknownRelaunch
 from orchestrator.machine.run import Run
 
 T = TypeVar("T")
@@ -62,7 +63,13 @@ class MemoryRunStore:
         replacing: Step | None = None,
     ) -> tuple[StoredRun, bool]:
         """See :class:`RunStore`, as for every method here."""
-        in_the_way = self._in_the_way(run.user_id, key)
+        same = self._kept.get(run.relaunch_id)
+        if same is not None:
+            return same.stored, same.stored.version == 0 and same.stored.run == run
+        keyed = self._with_key(key)
+        if keyed is not None:
+            return keyed.stored, False
+        in_the_way = self._unfinished_of(run.user_id)
         if in_the_way is not None:
             if replacing is None or not self._ends(in_the_way, replacing):
                 return in_the_way.stored, False
@@ -110,8 +117,10 @@ class MemoryRunStore:
     async def append(self, step: Step) -> Signals:
         """Record a transition."""
         kept = self._find(step.run.relaunch_id)
+        if self._is_recorded(kept.stored, step):
+            return kept.stored.signals
         if kept.stored.finished_at is not None or not self._fits(kept.stored, step):
-            raise LeaseLost(f"Relaunch {step.run.relaunch_id} is driven by another process now.")
+            raise lease_lost(step.run.relaunch_id)
         self._record(kept, step)
         return kept.stored.signals
 
@@ -222,29 +231,38 @@ class MemoryRunStore:
             raise UnknownRelaunch(relaunch_id)
         return kept
 
-    def _in_the_way(self, user_id: str, key: str | None) -> _Kept | None:
-        kept = self._kept.values()
-        keyed = (k for k in kept if key is not None and k.stored.key == key)
-        learners = (
-            k for k in kept if k.stored.run.user_id == user_id and k.stored.finished_at is None
-        )
-        return next(keyed, None) or next(learners, None)
+    def _with_key(self, key: str | None) -> _Kept | None:
+        if key is None:
+            return None
+        return next((k for k in self._kept.values() if k.stored.key == key), None)
+
+    def _unfinished_of(self, user_id: str) -> _Kept | None:
+        unfinished = (k for k in self._kept.values() if k.stored.finished_at is None)
+        return next((k for k in unfinished if k.stored.run.user_id == user_id), None)
 
     def _ends(self, kept: _Kept, step: Step) -> bool:
         same = kept.stored.run.relaunch_id == step.run.relaunch_id
-        return same and kept.stored.finished_at is None and self._fits(kept.stored, step)
+        return same and step.run.state.is_terminal and self._fits(kept.stored, step)
 
     def _fits(self, stored: StoredRun, step: Step) -> bool:
         return stored.epoch == step.epoch and stored.version + 1 == step.entry.progress.sequence
 
+    def _is_recorded(self, stored: StoredRun, step: Step) -> bool:
+        same = stored.epoch == step.epoch and stored.version == step.entry.progress.sequence
+        return same and stored.run == step.run
+
     def _record(self, kept: _Kept, step: Step) -> None:
         ended = step.run.state.is_terminal
         at = step.entry.progress.at
+        signals, due_at = kept.stored.signals, step.due_at
+        if signals.hints > step.hints_seen or signals.abort_requested:
+            # Whatever the holder has not seen yet keeps the run due, in case it dies now.
+            due_at = _earlier(kept.stored.due_at, due_at)
         kept.stored = replace(
             kept.stored,
             run=step.run,
             version=step.entry.progress.sequence,
-            due_at=None if ended else step.due_at,
+            due_at=None if ended else due_at,
             owner=None if ended else kept.stored.owner,
             api_calls=step.api_calls,
             hints_seen=step.hints_seen,

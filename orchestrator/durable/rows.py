@@ -8,8 +8,9 @@ since no database takes every text that Python has.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -37,6 +38,7 @@ STEP = (
     "updated_at", "finished_at",
 )  # fmt: skip
 
+_NOTHING = Signals()
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 # The version has a column of its own; what stands for "nothing" is left out.
 _PROGRESS = tuple(f.name for f in fields(Progress) if f.name != "sequence")
@@ -106,8 +108,17 @@ def stored_of(row: Sequence[Any]) -> StoredRun:
     )
 
 
+def readable(found: Iterable[Sequence[Any]]) -> Iterator[StoredRun]:
+    """The runs of those rows of the columns :data:`STORED` that this program can read."""
+    for row in found:
+        with contextlib.suppress(ValueError):
+            yield stored_of(row)
+
+
 def signals_of(hints: int, hinted: int | None, abort_requested: object) -> Signals:
     """The signals of a row."""
+    if not hints and not abort_requested:
+        return _NOTHING
     return Signals(hints=hints, hinted=hinted, abort_requested=bool(abort_requested))
 
 

@@ -144,8 +144,9 @@ class RunStore(Protocol):
         """Store a new run, due at once, and say ``True``; or the one in its way and ``False``.
 
         In its way is a run with the same idempotency key, finished or not, else the learner's
-        unfinished one. ``replacing`` ends that one in the same transaction (a compare-and-set: if
-        it fails, nothing is stored, and the one in the way is returned as it is now).
+        unfinished one. ``replacing`` ends the latter in the same transaction (a compare-and-set: if
+        it fails, nothing is stored, and the one in the way is returned as it is now). Called again
+        with the same run, which nobody has gone on with since, it says ``True`` again.
         """
 
     async def load(self, relaunch_id: str) -> StoredRun:
@@ -170,7 +171,11 @@ class RunStore(Protocol):
         """Let go of everything that ``owner`` holds."""
 
     async def append(self, step: Step) -> Signals:
-        """Record a transition. Raises :class:`~orchestrator.errors.LeaseLost`."""
+        """Record a transition; once more, if the same one was recorded last, changes nothing.
+
+        While there are signals that the step has not seen, the run stays due as early as they made
+        it, in case its driver dies now. Raises :class:`~orchestrator.errors.LeaseLost`.
+        """
 
     async def holds(self, relaunch_id: str, epoch: int) -> bool:
         """Whether the lease of ``epoch`` is still the one in force, and the run unfinished."""
