@@ -1,0 +1,108 @@
+"""The token bucket that all calls of an API consumer share. Pure: a value and what is taken of it.
+
+The algorithm is pyrate-limiter's token bucket (GCRA: its whole state is one moment, when the
+bucket will be full again); ours is where the state is kept, and that the rate may change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from orchestrator.traffic.pace import Limits
+
+if TYPE_CHECKING:
+    from pyrate_limiter.abstracts.algorithm import TokenBucket
+    from pyrate_limiter.abstracts.rate import Rate
+
+#: Milliseconds over which a rate is stated as a whole number of calls: 1,000 s.
+_INTERVAL = 1_000_000
+#: Microseconds of a token, and a little: what is rounded up is not cut off.
+_MORE_THAN_ALL = 1_010_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bucket:
+    """``full_at`` is when it will be full again (Unix epoch, microseconds) if it fills at ``rate``
+    calls per second."""
+
+    full_at: int = 0
+    rate: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What came of asking: which of the calls may go (by position), and from when on the next
+    urgent call and the next poll may (Unix epoch seconds)."""
+
+    bucket: Bucket
+    admitted: tuple[int, ...]
+    urgent_from: float
+    poll_from: float
+
+
+def take(bucket: Bucket, calls: Sequence[bool], *, rate: float, limits: Limits, at: float) -> Taken:
+    """Take a token for each call, in this order; ``True`` is an urgent one.
+
+    Polls leave the reserve alone, so that another process finds tokens for what is urgent.
+    """
+    algorithm, rates = _algorithm(), [_rate(rate, limits.burst)]
+    now = int(at * 1000)
+    state: tuple[float, ...] = (_full_at(bucket, rate, limits, now),)
+    needs = {True: 1, False: 1 + limits.reserved}
+    waits = dict.fromkeys(needs, 0.0)
+    admitted = []
+    for position, urgent in enumerate(calls):
+        if waits[urgent] > 0:
+            continue
+        _, verdict = algorithm.step(rates, state, now, needs[urgent])
+        if verdict.allowed:
+            state, _ = algorithm.step(rates, state, now, 1)
+            admitted.append(position)
+        else:
+            waits[urgent] = _seconds(verdict.retry_after_ms)
+    for urgent in waits:
+        _, verdict = algorithm.step(rates, state, now, needs[urgent])
+        waits[urgent] = 0.0 if verdict.allowed else _seconds(verdict.retry_after_ms)
+    after = Bucket(full_at=int(state[0]), rate=rate)
+    return Taken(
+        bucket=after,
+        admitted=tuple(admitted),
+        urgent_from=at + waits[True],
+        poll_from=at + waits[False],
+    )
+
+
+def emptied(*, rate: float, limits: Limits, at: float) -> Bucket:
+    """A bucket that begins to fill at ``at``: the calls after it begin one by one."""
+    return Bucket(full_at=int(at * 1_000_000) + int(limits.burst * 1_000_000 / rate), rate=rate)
+
+
+def _full_at(bucket: Bucket, rate: float, limits: Limits, now: int) -> int:
+    """When it will be full at the rate of now: what is missing are tokens, not seconds."""
+    missing = max(0, bucket.full_at - now * 1000)
+    if bucket.rate != rate:
+        missing = int(missing * bucket.rate / rate)
+    # Never more than all: a process whose clock is far ahead must not stop the others.
+    return now * 1000 + min(missing, int(limits.burst * _MORE_THAN_ALL / rate))
+
+
+def _seconds(milliseconds: int | None) -> float:
+    """At least one: a wait that is rounded to nothing would be a busy loop."""
+    return max(1, milliseconds or 0) / 1000
+
+
+@cache
+def _algorithm() -> TokenBucket:
+    # Imported late: it brings its buckets for every database along, 30 ms that few need.
+    from pyrate_limiter.abstracts.algorithm import TokenBucket
+
+    return TokenBucket()
+
+
+def _rate(rate: float, burst: int) -> Rate:
+    from pyrate_limiter.abstracts.rate import Rate
+
+    return Rate(max(1, round(rate * _INTERVAL / 1000)), _INTERVAL, burst=burst)
