@@ -18,11 +18,15 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+
 
 def to_plain(value: object) -> Any:
     """Turn ``value`` into dicts, lists and scalars that :func:`json.dumps` takes."""
+    if type(value) in _SCALARS:  # asked first: nearly all are, and runs are stored at each step
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {name: to_plain(getattr(value, name)) for name in _names(type(value))}
     if isinstance(value, StrEnum):
         return value.value
     if isinstance(value, tuple | list):
@@ -48,6 +52,11 @@ def wrong_types(value: object) -> Iterator[tuple[str, str]]:
             _read(hints[f.name], to_plain(held), f.name)
         except (ValueError, TypeError):
             yield f.name, f"{held!r} is not a value it takes."
+
+
+@cache
+def _names(kind: Any) -> tuple[str, ...]:
+    return tuple(f.name for f in dataclasses.fields(kind))
 
 
 @cache
