@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -52,6 +53,7 @@ class Sandbox:
         readings: Readings | None = None,
         max_active_per_user: int = 1,
         max_active: int | None = None,
+        max_calls_per_second: int | None = None,
         teardown: str | Teardown = "fixed:20",
         startup_seconds: float = 0.0,
         faults: str | Iterable[Fault] = (),
@@ -79,9 +81,14 @@ class Sandbox:
             )
         self.consumer = self.world.add_consumer(
             Consumer(
-                api_key=api_key, max_active=max_active, max_active_per_user=max_active_per_user
+                api_key=api_key,
+                max_active=max_active,
+                max_active_per_user=max_active_per_user,
+                max_calls_per_second=max_calls_per_second,
             )
         )
+        #: When each consumer's calls of the last second were served, by its key.
+        self._served: dict[str, deque[float]] = defaultdict(deque)
         #: Held while the world is used; whoever looks at it from another thread takes it too.
         self.lock = threading.RLock()
 
@@ -127,6 +134,8 @@ class Sandbox:
         consumer = self.world.consumers.get(given)
         if consumer is None:
             return self._bad_key()
+        if self._is_too_fast(consumer):
+            return _html(429, "Too many requests", {"Retry-After": "1"})
         desk = Desk(self.world, self.readings, consumer, self.base_url)
 
         def carry_out() -> Reply:
@@ -134,6 +143,17 @@ class Sandbox:
 
         fault = self.faults.next(operation)
         return carry_out() if fault is None else self._faulty(fault, carry_out)
+
+    def _is_too_fast(self, consumer: Consumer) -> bool:
+        if consumer.max_calls_per_second is None:
+            return False
+        now, served = self.world.now(), self._served[consumer.api_key]
+        while served and served[0] <= now - 1.0:
+            served.popleft()
+        if len(served) >= consumer.max_calls_per_second:
+            return True
+        served.append(now)
+        return False
 
     def _bad_key(self) -> Reply:
         if self.readings.bad_key == "status_0":

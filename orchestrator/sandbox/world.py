@@ -48,13 +48,17 @@ class Profile:
 
 @dataclass(slots=True, kw_only=True)
 class Consumer:
-    """An API consumer and the limits that its key carries."""
+    """An API consumer and the limits that its key carries.
+
+    ``max_calls_per_second`` is how many calls are served in any second; more are turned away.
+    """
 
     api_key: str
     name: str = "sandbox"
     max_active: int | None = None
     max_active_per_user: int = 1
     max_saved_per_user: int = 5
+    max_calls_per_second: int | None = None
 
 
 @dataclass(slots=True, kw_only=True)

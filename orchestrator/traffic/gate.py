@@ -254,11 +254,13 @@ class Gate:
             while self._line:
                 now = self._clock.now()
                 self._send_away(now)
-                first = min((self._turn(w.urgent, 0, now) for w in self._line), default=now)
+                if not self._line:
+                    break
+                first = min(self._turn(w.urgent, 0, now) for w in self._line)
                 if first > now:
                     self._arrived.clear()
                     await self._clock.wait(first - now, self._arrived)
-                elif self._line:
+                if self._clock.now() >= first:
                     asked = self._line[:BATCH]
                     verdict = await self._change(self._asking(tuple(w.urgent for w in asked)))
                     self._token_from = {True: verdict.urgent_from, False: verdict.poll_from}

@@ -41,7 +41,7 @@ TRIAL = 30.0
 #: For so many seconds the trial is kept for a poll; then a launch or a cancel may be it.
 POLLS_FIRST = 2.0
 #: Seconds after which to ask how the trial went.
-NEWS = 3.0
+NEWS = 1.0
 
 
 class Circuit(StrEnum):

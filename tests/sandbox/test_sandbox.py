@@ -67,6 +67,20 @@ def test_a_cancel_only_begins_a_teardown_that_still_counts() -> None:
     assert desk.sandbox.ledger.max_alive("ann") == 1
 
 
+def test_more_calls_in_a_second_than_allowed_are_turned_away() -> None:
+    desk = Desk(max_calls_per_second=3)
+    key = {"api_key": "sandbox-key"}
+    replies = [desk.sandbox.handle("GET", "stats", [], key) for _ in range(5)]
+    assert [reply.status for reply in replies] == [200, 200, 200, 429, 429]
+    assert replies[-1].headers["Retry-After"] == "1"
+    desk.clock.advance(0.9)
+    assert desk.sandbox.handle("GET", "stats", [], key).status == 429, "of any second, not each"
+    desk.clock.advance(0.1)
+    assert desk.launch()["Result"] == 1
+    desk.sandbox.world.add_consumer(Consumer(api_key="other"))
+    assert all(desk.ask("stats", key="other")["Status"] == 1 for _ in range(9))
+
+
 def test_another_consumers_instance_is_answered_without_a_result() -> None:
     desk = Desk()
     other = desk.sandbox.world.add_consumer(Consumer(api_key="other"))
