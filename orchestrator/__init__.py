@@ -22,6 +22,7 @@ from orchestrator.errors import (
     RelaunchError,
     RelaunchNotLaunched,
 )
+from orchestrator.handles import AsyncRelaunch, Relaunch
 from orchestrator.labs import (
     DisplaceAnswer,
     Displaced,
@@ -35,7 +36,7 @@ from orchestrator.labs import (
 )
 from orchestrator.machine.run import Policy, Run
 from orchestrator.progress import Left, Outcome, Progress
-from orchestrator.relauncher import AsyncRelaunch, AsyncRelauncher, Relaunch, Relauncher
+from orchestrator.relauncher import AsyncRelauncher, Relauncher
 from orchestrator.session import Schedules
 
 __all__ = [

@@ -35,7 +35,8 @@ def drive(
     session.inbox.connect(wakeup.set)
     in_flight = False
     try:
-        yield session.begin(clock.now())
+        if (first := session.begin(clock.now())) is not None:
+            yield first
         while (command := session.command) is not None:
             if session.inbox.abort_requested:
                 yield session.aborted(clock.now())
@@ -83,7 +84,8 @@ async def drive_async(
     session.inbox.connect(lambda: _wake(loop, wakeup))
     in_flight = False
     try:
-        yield session.begin(clock.now())
+        if (first := session.begin(clock.now())) is not None:
+            yield first
         while (command := session.command) is not None:
             if session.inbox.abort_requested:
                 yield session.aborted(clock.now())

@@ -133,7 +133,7 @@ class Session:
         *,
         sequence: int = 0,
         api_calls: int = 0,
-        wake_at: float = 0.0,
+        wake_at: float | None = None,
         keep_events: bool = True,
     ) -> None:
         self.run = run
@@ -141,11 +141,14 @@ class Session:
         #: How many steps were told, and how many calls made, those before a takeover included.
         self.sequence = sequence
         self.api_calls = api_calls
-        self.wake_at = wake_at
+        self.wake_at = wake_at or 0.0
+        self._waits_on = wake_at is not None
         self.ended_at = run.created_at
         self.inbox = Inbox()
         #: The time line of this session; empty if somebody else keeps it.
         self.events: list[Progress] = []
+        #: What was told last.
+        self.last: Progress | None = None
         #: The name of the event that led to the present step.
         self.event = ""
         self._schedules = schedules
@@ -153,12 +156,17 @@ class Session:
         self._keep_events = keep_events
         self._hinted_at: float | None = None
 
-    def begin(self, at: float) -> Progress:
-        """Start a new run, or go on with a stored one: a wait goes on until ``wake_at``."""
-        self.event = "Started" if self.run.state is State.NEW else "TakenOver"
+    def begin(self, at: float) -> Progress | None:
+        """Start a new run, or go on with a stored one.
+
+        A stored wait whose ``wake_at`` is known goes on until then, and there is nothing to tell.
+        """
         before = self.run
-        self.run, self.command = take_over(self.run, at)
-        if isinstance(self.command, v.Wait) and self.run is not before:
+        self.event = "Started" if before.state is State.NEW else "TakenOver"
+        self.run, self.command = take_over(before, at)
+        if isinstance(self.command, v.Wait):
+            if self.run is before and self._waits_on:
+                return None
             self.wake_at = at + self._delay(self.command, at)
         return self._tell(at)
 
@@ -311,6 +319,7 @@ class Session:
             next_look_at=self.wake_at if waiting else None,
             usual_seconds=self._usual(),
         )
+        self.last = progress
         if self._keep_events:
             self.events.append(progress)
         _log.info(

@@ -16,7 +16,7 @@ from orchestrator.cli.interrupts import cancelling
 from orchestrator.cli.options import ConfigOption, DeadlineOption, JsonOption, variables
 from orchestrator.cli.settings import Loaded
 from orchestrator.plain import to_plain
-from orchestrator.relauncher import Options
+from orchestrator.requests import Options
 from orchestrator.skillable import AsyncSkillablePlatform
 
 _POLICY, _LAUNCH = "What may be done", "Launch parameters (passed on as they are)"

@@ -15,7 +15,6 @@ from orchestrator.durable.store import (
     STANDING,
     Entry,
     Filter,
-    Priority,
     Signals,
     Step,
     StoredRun,
@@ -23,6 +22,7 @@ from orchestrator.durable.store import (
 from orchestrator.durable.watching import Watchers
 from orchestrator.errors import UnknownRelaunch
 from orchestrator.machine.run import Run
+from orchestrator.requests import Priority
 
 T = TypeVar("T")
 

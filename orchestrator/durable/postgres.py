@@ -19,7 +19,6 @@ from orchestrator.durable.postgres_writer import Transition, Writer, record
 from orchestrator.durable.store import (
     Entry,
     Filter,
-    Priority,
     Signals,
     Step,
     StoredRun,
@@ -27,6 +26,7 @@ from orchestrator.durable.store import (
 from orchestrator.durable.watching import Watchers
 from orchestrator.errors import UnknownRelaunch
 from orchestrator.machine.run import Run
+from orchestrator.requests import Priority
 
 T = TypeVar("T")
 

@@ -163,10 +163,18 @@ _TYPES = {
 _COLUMNS = ("place", "relaunch_id", "epoch", "entry", *rows.STEP)
 
 
+#: Whatever the holder has not seen yet keeps the run due, in case it dies now.
+_DUE_AT = """
+CASE WHEN step.finished_at IS NULL AND (hints > step.hints_seen OR abort_requested)
+THEN least(runs.due_at, step.due_at) ELSE step.due_at END
+"""
+_SET = {name: f"step.{name}" for name in rows.STEP} | {"due_at": _DUE_AT}
+
+
 def _append(source: str) -> str:
     return f"""
 WITH hit AS (
-    UPDATE runs SET {", ".join(f"{name} = step.{name}" for name in rows.STEP)},
+    UPDATE runs SET {", ".join(f"{name} = {value}" for name, value in _SET.items())},
         owner = CASE WHEN step.finished_at IS NULL THEN runs.owner END
     FROM {source} AS step ({", ".join(_COLUMNS)})
     WHERE runs.consumer = %b AND runs.relaunch_id = step.relaunch_id

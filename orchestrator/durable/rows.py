@@ -14,11 +14,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from typing import Any
 
-from orchestrator.durable.store import Entry, Priority, Signals, Step, StoredRun
+from orchestrator.durable.store import Entry, Signals, Step, StoredRun
 from orchestrator.errors import LeaseLost, StoreIncompatible
 from orchestrator.machine.run import SCHEMA, Run
 from orchestrator.plain import from_plain
 from orchestrator.progress import Progress
+from orchestrator.requests import Priority
 
 #: What :func:`stored_of` reads, in this order.
 STORED = (

@@ -22,7 +22,6 @@ from orchestrator.durable.store import (
     STANDING,
     Entry,
     Filter,
-    Priority,
     Signals,
     Step,
     StoredRun,
@@ -30,6 +29,7 @@ from orchestrator.durable.store import (
 from orchestrator.durable.watching import Watchers
 from orchestrator.errors import UnknownRelaunch
 from orchestrator.machine.run import SCHEMA, Run
+from orchestrator.requests import Priority
 
 T = TypeVar("T")
 

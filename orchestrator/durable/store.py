@@ -20,23 +20,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Protocol, TypeVar
 
 from orchestrator.machine.run import Run
 from orchestrator.progress import Progress
+from orchestrator.requests import Priority
 
 T = TypeVar("T")
 
 #: Seconds for which one who asked to be admitted keeps its place in the line.
 STANDING = 30.0
-
-
-class Priority(IntEnum):
-    """Who goes first where not all can: somebody who waits at a button, then the rest."""
-
-    BUTTON = 0
-    BULK = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,8 +3,8 @@
 All processes of a consumer share one :class:`Pace`; each transition takes it and gives the next.
 No clock, no I/O and no random number: ``at`` is Unix epoch seconds, jitter is the caller's.
 
-* A 429 pauses everybody, and lowers the rate to a share of what was sent of late (multiplicative
-  decrease). From the end of the pause on it rises steadily (additive increase), up to the
+* A 429 pauses everybody, and halves the rate in force, or where none is, what was sent of late
+  (multiplicative decrease). From the end of the pause on it rises steadily (additive increase), up to the
   configured limit, or until it is lifted where none is configured.
 * Outages in a row open the circuit: nothing is sent. After a while one trial call in the whole
   fleet is let through. Its answer closes the circuit, with a low rate that rises; its failure opens
@@ -145,9 +145,8 @@ def rate_limited(
     pace = replace(pace, paused_until=max(pace.paused_until, until))
     if cuts < pace.cuts and pace.taught is not None:
         return replace(pace, taught_at=max(pace.taught_at, pace.paused_until))
-    flow = sent(pace, 0, at).flow
     in_force = rate(pace, limits, at)
-    before = flow if in_force is None else min(in_force, max(flow, _least(limits)))
+    before = sent(pace, 0, at).flow if in_force is None else in_force
     return replace(
         pace,
         taught=max(_least(limits), DECREASE * before),

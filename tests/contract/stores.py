@@ -70,9 +70,24 @@ def _sqlite(request: pytest.FixtureRequest) -> Stores:
     return Stores(lambda consumer: SQLiteRunStore(path, consumer=consumer), make_newer)
 
 
+def _postgres(request: pytest.FixtureRequest) -> Stores:
+    url = request.getfixturevalue("postgres_url")
+    # After the fixture, which skips the test where the extra is not installed.
+    import psycopg
+
+    from orchestrator.durable.postgres import PostgresRunStore
+
+    def make_newer() -> None:
+        with psycopg.connect(url) as connection:
+            connection.execute(NEWER.format(runs="lab_relaunch.runs").encode())
+
+    return Stores(lambda consumer: PostgresRunStore(url, consumer=consumer), make_newer)
+
+
 STORES: dict[str, Callable[[pytest.FixtureRequest], Stores]] = {
     "memory": _memory,
     "sqlite": _sqlite,
+    "postgres": _postgres,
 }
 DATABASES = [kind for kind in STORES if kind != "memory"]
 

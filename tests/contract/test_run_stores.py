@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.durable.store import STANDING, Filter, Priority, RunStore, Signals
+from orchestrator.durable.store import STANDING, Filter, RunStore, Signals
 from orchestrator.errors import LeaseLost, StoreIncompatible, UnknownRelaunch
 from orchestrator.machine.vocabulary import State
+from orchestrator.requests import Priority
 from tests.contract.stores import (
     DATABASES,
     T0,

@@ -265,7 +265,8 @@ def test_a_run_survives_its_stored_form(state: State) -> None:
 )
 def test_a_damaged_stored_form_is_refused_by_name(change: str, problem: str) -> None:
     name = change.partition(":")[0]
-    damaged = a_run(State.SURVEYING).to_json().replace(change, name + (":[[]]" if "known" in name else ":{}"))
+    stored = a_run(State.SURVEYING).to_json()
+    damaged = stored.replace(change, name + (":[[]]" if "known" in name else ":{}"))
     with pytest.raises(ValueError, match=problem):
         Run.from_json(damaged)
 

@@ -1,0 +1,171 @@
+"""What a process does with the relaunches of a store: start, follow, hint and abort them.
+
+Two kinds of it: :class:`~orchestrator.durable.embedded.EmbeddedRuntime` drives runs in this
+process; the fleet (:mod:`orchestrator.durable.fleet`) leaves that to its workers. Following is
+the same in both: whoever follows reads the journal, from any point, whoever drives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+
+from orchestrator.durable.driver import Parts
+from orchestrator.durable.starting import Started, start
+from orchestrator.durable.store import RunStore, StoredRun
+from orchestrator.machine.run import Run
+from orchestrator.ports import AsyncClock
+from orchestrator.progress import Outcome, Progress, outcome_of
+from orchestrator.requests import OnConflict, Priority
+
+
+class Runtime:
+    """See the module's docstring. Lives in one event loop."""
+
+    def __init__(self, store: RunStore, clock: AsyncClock) -> None:
+        self.store = store
+        self.clock = clock
+        self._followers: dict[str, set[asyncio.Event]] = {}
+        self._unwatch: Callable[[], None] | None = None
+
+    async def open(self) -> None:
+        """Open the store and begin to watch it. More than once is harmless."""
+        if self._unwatch is None:
+            await self.store.open()
+            self._unwatch = self.store.watch(self._changed)
+
+    async def close(self) -> None:
+        """Leave every run to others, and let go of what this process holds, not of the store."""
+        if self._unwatch is not None:
+            self._unwatch()
+            self._unwatch = None
+
+    async def start(
+        self,
+        run: Run,
+        *,
+        key: str | None = None,
+        priority: Priority = Priority.BUTTON,
+        on_conflict: OnConflict = "refuse",
+    ) -> Started:
+        """Store the run, or join the one that is there; see :func:`.starting.start`."""
+        await self.open()
+        started = await start(
+            self.store,
+            run,
+            at=self.clock.now(),
+            key=key,
+            priority=priority,
+            on_conflict=on_conflict,
+        )
+        self.see_to(started.stored)
+        return started
+
+    async def attach(self, relaunch_id: str) -> StoredRun:
+        """See to a stored run by its id."""
+        await self.open()
+        stored = await self.store.load(relaunch_id)
+        self.see_to(stored)
+        return stored
+
+    async def resume_all(self) -> tuple[StoredRun, ...]:
+        """Take up every unfinished run that nobody looks after, now and from now on."""
+        raise NotImplementedError
+
+    def see_to(self, stored: StoredRun) -> None:
+        """See to it that somebody drives the run."""
+
+    def knows(self, relaunch_id: str) -> bool:
+        """Whether this process drives the run, so that its changes are told by its id."""
+        return False
+
+    async def hint(self, lab_instance_id: int) -> bool:
+        """Store that an instance seems torn down; whether a relaunch waits for it."""
+        await self.open()
+        return bool(await self.store.hint(lab_instance_id, at=self.clock.now()))
+
+    async def abort(self, relaunch_id: str) -> bool:
+        """Store the wish to abort; ``False`` if the relaunch has ended."""
+        await self.open()
+        return await self.store.request_abort(relaunch_id, at=self.clock.now())
+
+    async def events(self, relaunch_id: str, *, after: int = 0) -> AsyncIterator[Progress]:
+        """Every progress after sequence number ``after``, as it comes, up to the last one."""
+        with self._following(relaunch_id) as changed:
+            while True:
+                # Cleared before reading: what comes while reading is read next time.
+                changed.clear()
+                stored = await self.store.load(relaunch_id)
+                for entry in await self.store.journal(relaunch_id, after=after):
+                    after = entry.progress.sequence
+                    yield entry.progress
+                if stored.finished_at is not None and after >= stored.version:
+                    return
+                await self._next_change(relaunch_id, changed)
+
+    async def outcome(self, relaunch_id: str) -> Outcome:
+        """Wait for the end, and how it was, time line and all."""
+        with self._following(relaunch_id) as changed:
+            while True:
+                changed.clear()
+                stored = await self.store.load(relaunch_id)
+                if stored.finished_at is not None:
+                    break
+                await self._end_or_change(relaunch_id, changed)
+        return await outcome_so_far(self.store, stored)
+
+    async def _end_or_change(self, relaunch_id: str, changed: asyncio.Event) -> None:
+        """Wait until it is worth looking whether the run has ended."""
+        await self._next_change(relaunch_id, changed)
+
+    async def _next_change(self, relaunch_id: str, changed: asyncio.Event) -> None:
+        # A notification may be lost with a connection, so nobody relies on it alone.
+        patience = 3600.0 if self.knows(relaunch_id) else max(self.store.latency, 1.0)
+        await self.clock.wait(patience, changed)
+
+    @contextlib.contextmanager
+    def _following(self, relaunch_id: str) -> Iterator[asyncio.Event]:
+        changed = asyncio.Event()
+        followers = self._followers.setdefault(relaunch_id, set())
+        followers.add(changed)
+        try:
+            yield changed
+        finally:
+            followers.discard(changed)
+            if not followers:
+                self._followers.pop(relaunch_id, None)
+
+    def _changed(self, relaunch_id: str | None) -> None:
+        if relaunch_id is not None:
+            self._tell_followers(relaunch_id)
+            return
+        for other in list(self._followers):
+            if not self.knows(other):
+                self._tell_followers(other)
+
+    def _tell_followers(self, relaunch_id: str) -> None:
+        for changed in self._followers.get(relaunch_id, ()):
+            changed.set()
+
+
+def runtime_of(parts: Parts) -> Runtime:
+    """The runtime that drives the runs of such a store."""
+    if parts.store.engine == "fleet":
+        from orchestrator.durable.fleet import FleetRuntime
+
+        return FleetRuntime(parts)
+    from orchestrator.durable.embedded import EmbeddedRuntime
+
+    return EmbeddedRuntime(parts)
+
+
+async def outcome_so_far(store: RunStore, stored: StoredRun) -> Outcome:
+    """The outcome of a stored run, with its time line from the journal."""
+    entries = await store.journal(stored.run.relaunch_id)
+    return outcome_of(
+        stored.run,
+        at=stored.finished_at or stored.updated_at,
+        api_calls=stored.api_calls,
+        events=tuple(entry.progress for entry in entries),
+    )

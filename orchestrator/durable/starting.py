@@ -1,0 +1,102 @@
+"""A request becomes a relaunch: its own, or the one that is in flight for the learner already.
+
+A hundred requests for one learner and lab are one relaunch: the first makes it, the others join.
+Which one was first, the database decides. A request for another lab meanwhile is a conflict: it is
+refused, or it supersedes a relaunch that has changed nothing yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.durable.store import Entry, RunStore, Step, StoredRun
+from orchestrator.errors import InvalidRequest, RelaunchInFlight
+from orchestrator.machine import vocabulary as v
+from orchestrator.machine.run import Run
+from orchestrator.machine.table import step
+from orchestrator.progress import progress_of
+from orchestrator.requests import OnConflict, Priority
+
+#: How often a relaunch that is to be superseded may move on while it is being looked at.
+ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """What became of a request: ``stored`` is its relaunch; ``joined`` if that was there before."""
+
+    stored: StoredRun
+    joined: bool
+
+
+async def start(
+    store: RunStore,
+    run: Run,
+    *,
+    at: float,
+    key: str | None = None,
+    priority: Priority = Priority.BUTTON,
+    on_conflict: OnConflict = "refuse",
+) -> Started:
+    """Store ``run``, or join the relaunch that is there.
+
+    ``key`` is the request's idempotency key: with the same one, a finished relaunch is joined too.
+    Raises :class:`~orchestrator.errors.RelaunchInFlight` for another lab, and ``InvalidRequest``
+    if the key, or the relaunch id, was used for another request.
+    """
+    replacing: Step | None = None
+    for _ in range(ATTEMPTS):
+        stored, created = await store.create(
+            run, at=at, key=key, priority=priority, replacing=replacing
+        )
+        if created:
+            return Started(stored=stored, joined=False)
+        other = stored.run
+        same = (other.user_id, other.lab_profile_id) == (run.user_id, run.lab_profile_id)
+        if not same and other.relaunch_id == run.relaunch_id:
+            raise InvalidRequest("relaunch_id", f"{run.relaunch_id!r} is another relaunch's.")
+        if not same and key is not None and stored.key == key:
+            raise InvalidRequest(
+                "idempotency_key", "was used for another learner or lab; take a new one."
+            )
+        if same:
+            return Started(stored=stored, joined=True)
+        if on_conflict == "refuse" or not _is_harmless(other):
+            break
+        replacing = _superseded(stored, at)
+    raise _conflict(run, stored.run)
+
+
+def _is_harmless(run: Run) -> bool:
+    """Nothing was cancelled yet, nothing launched, and no such call is on the wire."""
+    return not (run.has_acted or run.effect_pending or run.new_instance_id is not None)
+
+
+def _superseded(stored: StoredRun, at: float) -> Step:
+    run, _ = step(stored.run, v.AbortRequested(at=at, reason="superseded"))
+    progress = progress_of(run, sequence=stored.version + 1, at=at, calling=None, next_look_at=None)
+    return Step(
+        run=run,
+        entry=Entry(event="AbortRequested", progress=progress),
+        epoch=stored.epoch,
+        due_at=at,
+        api_calls=stored.api_calls,
+        hints_seen=stored.hints_seen,
+    )
+
+
+def _conflict(run: Run, other: Run) -> RelaunchInFlight:
+    harmless = _is_harmless(other)
+    remedy = (
+        "It has changed nothing yet, so this request may supersede it"
+        if harmless
+        else "Wait for its end"
+    )
+    return RelaunchInFlight(
+        f"User {run.user_id} has a relaunch of lab {other.lab_profile_id} in flight "
+        f"({other.relaunch_id}), so none of lab {run.lab_profile_id} was begun; nothing was "
+        f"changed. {remedy}, or abort it first.",
+        relaunch_id=other.relaunch_id,
+        lab_profile_id=other.lab_profile_id,
+        harmless=harmless,
+    )
