@@ -160,7 +160,7 @@ class PostgresRunStore:
 
     async def signals(self, relaunch_id: str) -> Signals:
         """What has reached the run."""
-        return rows.signals_of(*await self._one(statements.SIGNALS, relaunch_id))
+        return await self._writer.signals(relaunch_id)
 
     async def hint(self, lab_instance_id: int, *, at: float) -> tuple[str, ...]:
         """Store a hint with the runs that wait for it, and wake whoever drives them."""
@@ -192,6 +192,18 @@ class PostgresRunStore:
     async def admit(self, relaunch_id: str, *, at: float, most: int) -> int | None:
         """Let the run begin, or say how many are before it."""
         return await self._writer.admit(relaunch_id, at=at, most=most)
+
+    async def count_unfinished(self) -> int:
+        """How many runs have not ended."""
+        ((count,),) = await self.connections.run(
+            statements.COUNT_UNFINISHED, {"consumer": self.consumer}
+        )
+        return int(count)
+
+    async def unfinished(self) -> tuple[tuple[str, Priority], ...]:
+        """The runs that have not ended, whoever holds them, in the order in which they begin."""
+        found = await self.connections.run(statements.UNFINISHED, {"consumer": self.consumer})
+        return tuple((rows.from_key(i), Priority(priority)) for i, priority in found)
 
     async def journal(self, relaunch_id: str, *, after: int = 0) -> tuple[Entry, ...]:
         """The journal."""

@@ -21,7 +21,10 @@ _FREE = f"{_OPEN} AND run_schema <= {SCHEMA} AND (owner IS NULL OR owner = %(own
 
 EXISTS = f"SELECT 1 FROM runs WHERE {_THIS}"
 LOAD = f"SELECT {_STORED} FROM runs WHERE {_THIS}"
-SIGNALS = f"SELECT hints, hinted, abort_requested FROM runs WHERE {_THIS}"
+SIGNALS = """
+SELECT relaunch_id, hints, hinted, abort_requested FROM runs
+WHERE consumer = %b AND relaunch_id = ANY(%b::text[])
+"""
 HOLDS = f"SELECT epoch = %(epoch)b::int AND finished_at IS NULL FROM runs WHERE {_THIS}"
 
 INSERT = f"""
@@ -87,6 +90,9 @@ ORDER BY due_at, relaunch_id LIMIT %(limit)b
 """
 
 NEXT_DUE = f"SELECT min(due_at) FROM runs WHERE {_FREE} AND due_at > %(after)b"
+
+COUNT_UNFINISHED = f"SELECT count(*) FROM runs WHERE {_OPEN}"
+UNFINISHED = f"SELECT relaunch_id, priority FROM runs WHERE {_OPEN} ORDER BY priority, created_at"
 
 JOURNAL = f"""
 SELECT entries.version, entries.entry FROM runs

@@ -1,7 +1,7 @@
-"""What a PostgreSQL store writes most: transitions, shared texts, and the line to stand in.
+"""What a PostgreSQL store is asked most: transitions, signals, shared texts, who may begin.
 
-Each is a group commit: what a process asks for at the same time is one statement, however many
-ask. A transition whose commit got no answer may be recorded again: it is known by the run's text.
+What a process asks for at the same time is one statement, however many ask (group commit). A
+transition whose commit got no answer may be recorded again: it is known by the run's text.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ class Writer:
         self._connections = connections
         self._consumer = consumer
         self._transitions = GroupCommit(self._record)
+        self._signals = GroupCommit(self._signals_of)
         self._line = GroupCommit(self._let_in)
         self._changes: dict[str, GroupCommit[Change, Any]] = {}
         #: The shared texts as this process wrote them last, and their versions.
@@ -81,6 +82,10 @@ class Writer:
     async def append(self, step: Step) -> Signals:
         """Record a step. Raises ``LeaseLost`` or ``UnknownRelaunch``."""
         return await self._transitions.ask(Transition.of(step))
+
+    async def signals(self, relaunch_id: str) -> Signals:
+        """What has reached a run. Raises ``UnknownRelaunch``."""
+        return await self._signals.ask(rows.as_key(relaunch_id))
 
     async def admit(self, relaunch_id: str, *, at: float, most: int) -> int | None:
         """Let a run begin, or say how many are before it."""
@@ -97,6 +102,7 @@ class Writer:
     async def finish(self) -> None:
         """Wait until everything is written."""
         await self._transitions.finish()
+        await self._signals.finish()
         await self._line.finish()
         for group in self._changes.values():
             await group.finish()
@@ -121,6 +127,11 @@ class Writer:
     async def _as_stored(self, ids: list[str]) -> dict[str, Sequence[Any]]:
         found = await self._connections.run(statements.AS_STORED, (self._consumer, ids))
         return {relaunch_id: row for relaunch_id, *row in found}
+
+    async def _signals_of(self, ids: Sequence[str]) -> Sequence[Signals | Exception]:
+        found = await self._connections.run(statements.SIGNALS, (self._consumer, list(ids)))
+        signals = {relaunch_id: rows.signals_of(*columns) for relaunch_id, *columns in found}
+        return [signals.get(i) or UnknownRelaunch(rows.from_key(i)) for i in ids]
 
     async def _let_in(
         self, asked: Sequence[tuple[str, float, int]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psycopg
 import pytest
@@ -21,8 +21,9 @@ from orchestrator.errors import (
     StoreUnavailable,
     UnknownRelaunch,
 )
+from orchestrator.machine.run import Run
 from orchestrator.machine.vocabulary import State
-from tests.durable.stored import T0, a_run, a_step, after
+from tests.contract.stores import T0, after, begun, new_run, next_step
 from tests.postgres import OurServer, PostgresServer
 
 T = TypeVar("T")
@@ -39,12 +40,14 @@ async def opened(*stores: PostgresRunStore) -> AsyncIterator[None]:
             await store.close()
 
 
+def a_run(number: int = 1, **known: Any) -> Run:
+    """A run of a learner of its own."""
+    return new_run(f"run-{number}", known.pop("user_id", f"learner-{number}"), **known)
+
+
 async def claimed(store: PostgresRunStore, number: int = 1) -> StoredRun:
     """A new run, claimed."""
-    await store.create(a_run(number), at=T0)
-    stored = await store.claim(f"run-{number}", "me", at=T0)
-    assert stored is not None
-    return stored
+    return await begun(store, a_run(number))
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -138,7 +141,7 @@ def test_steps_recorded_together_are_judged_one_by_one(postgres_url: str) -> Non
             unstorable = 7
             answers = await asyncio.gather(
                 *(
-                    store.append(a_step(stored, target=2**70 if n == unstorable else n))
+                    store.append(next_step(stored, target=2**70 if n == unstorable else n))
                     for n, stored in enumerate(runs)
                 ),
                 return_exceptions=True,
@@ -161,13 +164,13 @@ def test_a_step_whose_answer_was_lost_may_be_recorded_again(postgres_url: str) -
         store = PostgresRunStore(postgres_url)
         async with opened(store):
             stored = await claimed(store)
-            first = a_step(stored, target=5)
+            first = next_step(stored, target=5)
             await store.append(first)
             await store.hint(5, at=T0)
             assert await store.append(first) == Signals(hints=1, hinted=5)
             with pytest.raises(LeaseLost):
-                await store.append(a_step(stored, target=6))
-            last = a_step(after(stored, first), State.FAILED)
+                await store.append(next_step(stored, target=6))
+            last = next_step(after(stored, first), State.FAILED)
             await store.append(last)
             assert await store.append(last) == Signals(hints=1, hinted=5)
             assert len(await store.journal("run-1")) == 2
@@ -241,12 +244,12 @@ def test_another_process_is_told_of_hints_aborts_and_transitions(postgres_url: s
             there.watch(told.append)
             await until(lambda: told == [None])  # it listens from now on
             hinted = await claimed(here, 1)
-            await here.append(a_step(hinted, target=5))
+            await here.append(next_step(hinted, target=5))
             await until(lambda: "run-1" in told)
             for act in (
                 lambda: here.hint(5, at=T0),
                 lambda: here.request_abort("run-1", at=T0),
-                lambda: here.append(a_step(after(hinted, a_step(hinted)), State.FAILED)),
+                lambda: here.append(next_step(after(hinted, next_step(hinted)), State.FAILED)),
             ):
                 told.clear()
                 await act()
@@ -294,7 +297,7 @@ def test_a_restart_of_the_server_loses_and_doubles_nothing(
             async def drive(number: int) -> None:
                 stored = await claimed(store, number)
                 while going:
-                    step = a_step(stored)
+                    step = next_step(stored)
                     await patiently(lambda step=step: store.append(step))  # type: ignore[misc]
                     stored = after(stored, step)
                     recorded[number] = stored.version
