@@ -6,11 +6,13 @@ bucket will be full again); ours is where the state is kept, and that the rate m
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
+from orchestrator.errors import ConfigurationError
 from orchestrator.traffic.pace import Limits
 
 if TYPE_CHECKING:
@@ -87,6 +89,15 @@ def _full_at(bucket: Bucket, rate: float, limits: Limits, now: int) -> int:
         missing = int(missing * bucket.rate / rate)
     # Never more than all: a process whose clock is far ahead must not stop the others.
     return now * 1000 + min(missing, int(limits.burst * _MORE_THAN_ALL / rate))
+
+
+def check_library() -> None:
+    """Raise :class:`~orchestrator.errors.ConfigurationError` now rather than at the first 429."""
+    if importlib.util.find_spec("pyrate_limiter") is None:
+        raise ConfigurationError(
+            "A gate before the platform needs pyrate-limiter; nothing was begun. "
+            "Install it with: pip install 'lab-relaunch[durable]'"
+        )
 
 
 def _seconds(milliseconds: int | None) -> float:

@@ -34,7 +34,7 @@ from orchestrator.errors import (
 )
 from orchestrator.logs import get_logger
 from orchestrator.ports import AsyncClock
-from orchestrator.traffic import guard, shared
+from orchestrator.traffic import budget, guard, shared
 from orchestrator.traffic.line import Permit, Return, Waiter, sent_away
 from orchestrator.traffic.pace import (
     AFTER_OUTAGE,
@@ -83,7 +83,8 @@ class Gate:
     """See the module's docstring. One for each process (or platform) and API consumer.
 
     ``state`` is what all processes share, under ``name``; without one, the process is alone.
-    ``jitter`` gives numbers from 0 to 1.
+    ``jitter`` gives numbers from 0 to 1. Raises :class:`~orchestrator.errors.ConfigurationError` if
+    pyrate-limiter is missing.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Gate:
         jitter: Callable[[], float] = random.random,
         name: str = "traffic",
     ) -> None:
+        budget.check_library()
         self._state: Shared = state or InProcess()
         self._limits = limits or Limits()
         self._clock = clock or AsyncSystemClock()

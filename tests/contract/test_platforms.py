@@ -1,4 +1,5 @@
-"""One contract for every platform, sync and async: the fakes, and the client before the sandbox."""
+"""One contract for every platform, sync and async: the fakes, and the client before the sandbox,
+bare and behind the gate."""
 
 from __future__ import annotations
 
@@ -20,6 +21,7 @@ from orchestrator.skillable import (
     SkillablePlatform,
 )
 from orchestrator.testing import Async, InMemoryPlatform, ManualClock
+from orchestrator.traffic import Gate, Limits, PolitePlatform
 
 TEARDOWN = 30.0
 LAB, OTHER_LAB = 1001, 1002
@@ -46,7 +48,12 @@ class Subject:
         return self.launch(user, lab, LaunchParameters(**parameters))
 
 
-@pytest.fixture(params=["memory", "memory async", "client", "client async", "http", "http async"])
+@pytest.fixture(
+    params=[
+        "memory", "memory async", "memory polite async", "client", "client async", "http",
+        "http async",
+    ]
+)  # fmt: skip
 def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     clock = ManualClock()
     kind = request.param
@@ -54,6 +61,8 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
         if kind.startswith("memory"):
             fake = InMemoryPlatform(clock.now, teardown_seconds=TEARDOWN)
             platform: Any = Async(fake) if kind.endswith("async") else fake
+            if "polite" in kind:
+                platform = PolitePlatform(platform, Gate(limits=Limits(calls_per_second=1000.0)))
         else:
             sandbox = Sandbox(now=clock.now, teardown=f"fixed:{TEARDOWN}")
             options: dict[str, Any] = {"transport": SandboxTransport(sandbox, clock.advance)}

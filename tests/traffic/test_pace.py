@@ -48,12 +48,11 @@ def test_without_a_limit_and_a_lesson_there_is_no_rate() -> None:
         (8.0, FREE, 4.0, 16.0),
         (0.5, FREE, 1.0, 10.0),  # no less than LEAST_RATE; lifted at LEAST_GOAL at the earliest
         (10.0, TEN, 5.0, 10.0),
-        (40.0, TEN, 5.0, 10.0),  # no more than what was allowed counts
-        (4.0, TEN, 2.0, 10.0),
-        (0.1, Limits(calls_per_second=0.4), 0.1, 0.4),
+        (0.1, TEN, 5.0, 10.0),  # what is in force counts, not what was sent
+        (0.1, Limits(calls_per_second=0.4), 0.2, 0.4),
     ],
 )
-def test_a_429_halves_what_was_sent(flow: float, limits: Limits, rate: float, goal: float) -> None:
+def test_a_429_halves_the_rate(flow: float, limits: Limits, rate: float, goal: float) -> None:
     pace = limited(busy(flow), limits)
     assert pace.paused_until == AT + 4.0
     assert p.rate(pace, limits, pace.paused_until) == pytest.approx(rate)
