@@ -114,8 +114,10 @@ def history(consumer: str, which: Filter) -> tuple[str, tuple[Any, ...]]:
     if which.created_since is not None:
         conditions.append("created_at >= ?")
         values.append(which.created_since)
+    # The plus keeps SQLite from walking the whole history in order to find the few unfinished ones.
+    created_at = "+created_at" if which.unfinished else "created_at"
     query = (
         f"SELECT {_STORED} FROM runs WHERE {' AND '.join(conditions)}"
-        " ORDER BY created_at DESC, relaunch_id DESC LIMIT ?"
+        f" ORDER BY {created_at} DESC, relaunch_id DESC LIMIT ?"
     )
     return query, (*values, which.limit)
