@@ -4,8 +4,8 @@ All processes of a consumer share one :class:`Pace`; each transition takes it an
 No clock, no I/O and no random number: ``at`` is Unix epoch seconds, jitter is the caller's.
 
 * A 429 pauses everybody, and halves the rate in force, or where none is, what was sent of late
-  (multiplicative decrease). From the end of the pause on it rises steadily (additive increase), up to the
-  configured limit, or until it is lifted where none is configured.
+  (multiplicative decrease). From the end of the pause on it rises steadily (additive increase), up
+  to the configured limit, or until it is lifted where none is configured.
 * Outages in a row open the circuit: nothing is sent. After a while one trial call in the whole
   fleet is let through. Its answer closes the circuit, with a low rate that rises; its failure opens
   it for longer, up to :data:`LONGEST_OPEN`.
