@@ -212,6 +212,10 @@ class AsyncRelauncher:
         runtime = _needed(self._runtime)
         return tuple(AsyncDurableRelaunch(runtime, s) for s in await runtime.resume_all())
 
+    async def work(self) -> None:
+        """Be a worker of the store: drive what needs to be driven, until cancelled."""
+        await _needed(self._runtime).work()
+
     async def attach(self, relaunch_id: str) -> AsyncDurableRelaunch:
         """See :meth:`Relauncher.attach`."""
         runtime = _needed(self._runtime)

@@ -215,6 +215,10 @@ class Driven:
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         """Repeat a call of the store while the store is away; the run's deadline bounds nothing."""
+        try:
+            return await call()
+        except StoreUnavailable:
+            _log.warning("store_unavailable", relaunch_id=self._stored.run.relaunch_id)
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(StoreUnavailable),
             wait=wait_exponential_jitter(initial=0.05, max=2.0, jitter=0.1),

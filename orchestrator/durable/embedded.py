@@ -52,15 +52,19 @@ class EmbeddedRuntime(Runtime):
         self._mine: set[str] = set()
         #: Runs whose lease this process has, driven or parked.
         self._held: set[str] = set()
+        self._broken: set[str] = set()
         self._all = False
         self._working: asyncio.Task[None] | None = None
+        self._opening = asyncio.Lock()
         self._look_at = 0.0
         self._wake = asyncio.Event()
 
     async def open(self) -> None:
         """Open the store, say that this process lives, and begin to drive."""
         await super().open()
-        if self._working is None:
+        async with self._opening:
+            if self._working is not None:
+                return
             await self.store.beat(self.owner, until=self.clock.now() + LEASE)
             self._working = asyncio.create_task(self._work(), name="relaunches")
 
@@ -152,7 +156,7 @@ class EmbeddedRuntime(Runtime):
     async def _take_up(self, now: float) -> None:
         """Drive what is due, and plan the next look."""
         due = await self.store.due(self.owner, at=now, limit=AT_ONCE)
-        wanted = [i for i in due if i not in self._driving and (self._all or i in self._mine)]
+        wanted = [i for i in due if self._is_wanted(i)]
         await asyncio.gather(*(self._drive(relaunch_id) for relaunch_id in wanted))
         if len(due) == AT_ONCE and wanted:
             self._look(now)
@@ -160,6 +164,11 @@ class EmbeddedRuntime(Runtime):
         next_due = await self.store.next_due(self.owner, after=now)
         if next_due is not None:
             self._look(next_due)
+
+    def _is_wanted(self, relaunch_id: str) -> bool:
+        if relaunch_id in self._driving or relaunch_id in self._broken:
+            return False
+        return self._all or relaunch_id in self._mine
 
     async def _drive(self, relaunch_id: str) -> None:
         try:
@@ -190,12 +199,13 @@ class EmbeddedRuntime(Runtime):
         self._tell_followers(relaunch_id)
 
     def _failed(self, relaunch_id: str, task: asyncio.Task[None]) -> None:
-        """A driver that broke, by a bug of ours, leaves its run; it is not tried in a tight loop."""
+        """A driver that broke by a bug of ours: this process does not try that run again."""
         if not task.cancelled():
             error = type(task.exception()).__name__
             _log.error("driver_failed", relaunch_id=relaunch_id, reason=error)
             self._held.discard(relaunch_id)
             self._mine.discard(relaunch_id)
+            self._broken.add(relaunch_id)
 
     async def _end_or_change(self, relaunch_id: str, changed: asyncio.Event) -> None:
         while relaunch_id in self._driving:

@@ -32,8 +32,13 @@ class Runtime:
     async def open(self) -> None:
         """Open the store and begin to watch it. More than once is harmless."""
         if self._unwatch is None:
-            await self.store.open()
-            self._unwatch = self.store.watch(self._changed)
+            self._unwatch = unwatch = self.store.watch(self._changed)
+            try:
+                await self.store.open()
+            except BaseException:
+                unwatch()
+                self._unwatch = None
+                raise
 
     async def close(self) -> None:
         """Leave every run to others, and let go of what this process holds, not of the store."""
@@ -72,6 +77,11 @@ class Runtime:
     async def resume_all(self) -> tuple[StoredRun, ...]:
         """Take up every unfinished run that nobody looks after, now and from now on."""
         raise NotImplementedError
+
+    async def work(self) -> None:
+        """Drive whatever of the store needs to be driven, until cancelled."""
+        await self.resume_all()
+        await asyncio.get_running_loop().create_future()
 
     def see_to(self, stored: StoredRun) -> None:
         """See to it that somebody drives the run."""
