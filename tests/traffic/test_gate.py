@@ -344,6 +344,29 @@ async def test_the_429s_of_one_burst_are_one_lesson() -> None:
     assert snapshot.limit == pytest.approx(5.0, rel=0.1), "half of the 10 a second that were sent"
 
 
+@virtual
+async def test_a_look_that_comes_back_late_does_not_undo_what_was_learned_since() -> None:
+    class SlowToAnswer(MemoryRunStore):
+        seconds = 0.0
+
+        async def change(self, name: str, step: Any) -> Any:
+            verdict = await super().change(name, step)
+            await asyncio.sleep(self.seconds)
+            return verdict
+
+    store = SlowToAnswer()
+    process = Process(Wire(error=lambda what: turned_away(30.0)), store)
+    await process.gate.look()
+    store.seconds = 0.5
+    looking = asyncio.ensure_future(process.gate.look())
+    await asyncio.sleep(0)
+    store.seconds = 0.0
+    assert await process.call("details") == "429"
+    await looking
+    assert process.gate.snapshot().paused_until is not None
+    assert await process.call("details") == "limited"
+
+
 # --- the circuit ----------------------------------------------------------------------------
 
 
@@ -525,6 +548,20 @@ async def test_retry_after_is_spread() -> None:
     assert max(per_second) <= 60
     assert "nothing was done" in str(caught.value)
     assert process.wire.sent == []
+
+
+@virtual
+async def test_processes_do_not_come_back_at_the_same_moment() -> None:
+    store, wire, dice = MemoryRunStore(), Wire(), random.Random(2)
+    fleet = [Process(wire, store, jitter=dice.random) for _ in range(20)]
+    await out_of_order(*fleet)
+    told = set()
+    for process in fleet:
+        with pytest.raises(PlatformPaused) as caught:
+            await process.gate.through("details", lambda left: wire.send("", left), timeout=9)
+        told.add(round(caught.value.retry_after or 0.0, 2))
+    assert len(told) > 15
+    assert max(told) - min(told) > 1.0
 
 
 # --- right before an effect -----------------------------------------------------------------

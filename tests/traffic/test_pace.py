@@ -207,6 +207,8 @@ def test_a_poll_is_the_trial_if_one_is_at_hand() -> None:
     pace = opened()
     assert p.opens_at(pace, AT, urgent=False) == AT + p.FIRST_OPEN
     assert p.opens_at(pace, AT, urgent=True) == AT + p.FIRST_OPEN + p.POLLS_FIRST
+    told = replace(pace, paused_until=AT + 60)
+    assert p.opens_at(told, AT, urgent=False) == AT + 60, "a pause is kept all the same"
     trying = p.begin_trial(pace, AT + 5)
     assert p.opens_at(trying, AT + 6, urgent=False) == AT + 6 + p.NEWS
     assert p.opens_at(trying, AT + 5 + p.TRIAL, urgent=False) == AT + 5 + p.TRIAL, "given up"

@@ -55,3 +55,26 @@ def test_a_change_may_be_made_twice() -> None:
 def test_calls_that_went_without_asking_are_counted_when_somebody_asks() -> None:
     _, verdict = shared.ask((), already_sent=50, limits=Limits(), at=AT)(None)
     assert verdict.traffic.pace.flow == pytest.approx(10.0)
+
+
+def test_the_trial_is_a_poll_even_if_a_launch_came_first() -> None:
+    text = shared.written(Traffic(pace=Pace(circuit=Circuit.OPEN, turn_at=AT)))
+    ask = shared.ask((True, True, False, False), already_sent=0, limits=Limits(), at=AT + 60)
+    after, verdict = ask(text)
+    assert verdict.admitted == (2,)
+    assert verdict.trial == 1
+    assert ask(after)[1].admitted == (), "one trial at a time"
+
+
+def test_asking_during_a_pause_takes_nothing_and_fills_nothing() -> None:
+    slow = shared.tell_rate_limited(
+        retry_after=20.0, cuts=0, trial=0, already_sent=40, limits=Limits(), at=AT
+    )
+    text, _ = slow(None)
+    for second in range(20):
+        # Even of a process that is set up for larger bursts, and takes the bucket for a fuller one.
+        ask = shared.ask((True,), already_sent=0, limits=Limits(burst=1000), at=AT + second)
+        text, verdict = ask(text)
+        assert verdict.admitted == ()
+    after = shared.ask((True,) * 9, already_sent=0, limits=Limits(), at=AT + 20.3)
+    assert after(text)[1].admitted == (0,), "they begin one by one"
