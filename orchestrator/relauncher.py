@@ -13,7 +13,7 @@ from typing import Self, TypeVar, Unpack
 from orchestrator.clocks import AsyncSystemClock, SystemClock
 from orchestrator.drivers import drive, drive_async
 from orchestrator.durable.blocking import BlockingRelaunches, DurableRelaunch
-from orchestrator.durable.driver import Parts
+from orchestrator.durable.driver import Parts, WorkerOptions
 from orchestrator.durable.handle import AsyncDurableRelaunch
 from orchestrator.durable.runtime import Runtime, runtime_of
 from orchestrator.durable.store import RunStore
@@ -156,6 +156,7 @@ class AsyncRelauncher:
         observer: Observer | None = None,
         store: RunStore | None = None,
         most_in_flight: int | None = None,
+        worker: WorkerOptions | None = None,
     ) -> None:
         self._platform = platform
         self._steps = {"cancel": cancel or platform.cancel, "save": save or platform.save}
@@ -175,6 +176,7 @@ class AsyncRelauncher:
                     schedules=self._schedules,
                     observer=observer,
                     most_in_flight=most_in_flight,
+                    worker=worker or WorkerOptions(),
                 )
             )
 

@@ -36,6 +36,19 @@ ASK_AGAIN = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """What a worker of a fleet may be told.
+
+    It drives up to ``concurrency`` runs, says every ``heartbeat_seconds`` that it lives, and is
+    taken for dead when it has been silent for ``stalled_after_seconds``.
+    """
+
+    concurrency: int = 1000
+    heartbeat_seconds: float = 1.0
+    stalled_after_seconds: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """What a driver needs of the world, injected.
 
@@ -50,6 +63,7 @@ class Parts:
     schedules: Schedules = field(default_factory=Schedules)
     observer: Observer | None = None
     most_in_flight: int | None = None
+    worker: WorkerOptions = field(default_factory=WorkerOptions)
 
 
 class Driven:

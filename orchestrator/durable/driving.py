@@ -10,6 +10,9 @@ from orchestrator.durable.store import RunStore
 from orchestrator.errors import StoreError
 from orchestrator.ports import AsyncClock
 
+#: Seconds that calls under way get when their process is to leave its runs to others.
+GRACE = 5.0
+
 
 class Driving:
     """See the module's docstring."""
@@ -56,13 +59,17 @@ class Driving:
         if relaunch_id in self._runs:
             self._runs[relaunch_id][0].take(signals)
 
-    async def leave_all(self, grace: float) -> None:
-        """Leave every run to others; a call under way gets ``grace`` seconds for its answer."""
-        tasks = {task for _, task in self._runs.values()}
-        for driven, task in list(self._runs.values()):
-            driven.leave()
-            if driven.is_idle:
-                task.cancel()
+    async def leave(self, relaunch_ids: Iterable[str] | None, grace: float) -> None:
+        """Leave these runs (``None``: all) to others; calls under way get ``grace`` seconds."""
+        wanted = list(self._runs) if relaunch_ids is None else relaunch_ids
+        tasks = []
+        for relaunch_id in wanted:
+            if relaunch_id in self._runs:
+                driven, task = self._runs[relaunch_id]
+                tasks.append(task)
+                driven.leave()
+                if driven.is_idle:
+                    task.cancel()
         if not tasks:
             return
         over = asyncio.create_task(self._clock.wait(grace, asyncio.Event()))

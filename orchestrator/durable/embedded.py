@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Iterable
 
 from orchestrator.durable.driver import Driven, Parts
-from orchestrator.durable.driving import Driving
+from orchestrator.durable.driving import GRACE, Driving
 from orchestrator.durable.runtime import Runtime
 from orchestrator.durable.store import Filter, StoredRun
 from orchestrator.errors import StoreUnavailable, UnknownRelaunch
@@ -33,8 +33,6 @@ LEASE = 5.0
 PARK_AFTER = 2.0
 #: How many due runs are taken up in one go.
 AT_ONCE = 1000
-#: Seconds that calls under way get at the end of the process.
-GRACE = 5.0
 
 
 class EmbeddedRuntime(Runtime):
@@ -75,7 +73,7 @@ class EmbeddedRuntime(Runtime):
             with contextlib.suppress(asyncio.CancelledError):
                 await self._working
             self._working = None
-            await self._driving.leave_all(GRACE)
+            await self._driving.leave(None, GRACE)
             with contextlib.suppress(StoreUnavailable):
                 await self.store.retire(self.owner)
         await super().close()

@@ -81,7 +81,7 @@ class Runtime:
     async def work(self) -> None:
         """Drive whatever of the store needs to be driven, until cancelled."""
         await self.resume_all()
-        await asyncio.get_running_loop().create_future()
+        await asyncio.Event().wait()
 
     def see_to(self, stored: StoredRun) -> None:
         """See to it that somebody drives the run."""
@@ -162,7 +162,7 @@ class Runtime:
 def runtime_of(parts: Parts) -> Runtime:
     """The runtime that drives the runs of such a store."""
     if parts.store.engine == "fleet":
-        from orchestrator.durable.fleet import FleetRuntime
+        from orchestrator.durable.fleet_runtime import FleetRuntime
 
         return FleetRuntime(parts)
     from orchestrator.durable.embedded import EmbeddedRuntime
