@@ -229,6 +229,10 @@ async def test_what_the_dead_held_is_free_where_owners_say_that_they_live(stores
     claimed = await store.claim("r1", "you", at=T0 + 8)
     assert claimed is not None
     assert (claimed.owner, claimed.epoch) == ("you", 2)
+    await store.beat("you", until=T0 + 20)
+    await taken(store, claimed, State.TEARING_DOWN, due_at=T0 + 50)
+    assert await store.next_due("me", after=T0 + 19.9) is None
+    assert await store.next_due("me", after=T0 + 20) == T0 + 50
 
 
 @contract()
