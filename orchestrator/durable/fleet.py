@@ -18,8 +18,7 @@ import contextlib
 import hashlib
 import random
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
 
 from procrastinate import App, BaseRetryStrategy, JobContext, RetryDecision
 from procrastinate.exceptions import AlreadyEnqueued, ConnectorException, UniqueViolation
@@ -106,7 +105,7 @@ class Fleet:
         except BaseException:
             await self._app.close_async()
             raise
-        self._store.on_create = self._queue_run
+        self._store.on_create = self._queue_runs
         self._is_open = True
 
     async def close(self) -> None:
@@ -193,12 +192,18 @@ class Fleet:
 
     # --- a run's job -------------------------------------------------------------------------
 
-    async def _queue_run(self, connection: Connection, stored: StoredRun) -> None:
-        """Called by the store, in the transaction that creates the run."""
-        deferrer = self._job_of(stored.run.relaunch_id, stored.priority, connection=connection)
+    async def _queue_runs(self, connection: Connection, new: Sequence[StoredRun]) -> None:
+        """Called by the store, in the transaction that creates the runs."""
+        jobs = []
+        for stored in new:
+            relaunch_id = stored.run.relaunch_id
+            deferrer = self._job_of(relaunch_id, stored.priority)
+            jobs.append(deferrer.make_new_job(relaunch_id=relaunch_id))
         try:
-            await deferrer.defer_async(relaunch_id=stored.run.relaunch_id)
+            await self._app.job_manager.batch_defer_jobs_async(jobs, connection=connection)
         except AlreadyEnqueued:
+            if len(new) > 1:
+                raise  # the store tries one by one
             raise StoreUnavailable(
                 "A job of a forgotten relaunch with the same id still waits. Nothing was stored; "
                 "ask again in a moment."
@@ -206,7 +211,7 @@ class Fleet:
         except ConnectorException as error:
             raise database_error(error) or error from error
 
-    def _job_of(self, relaunch_id: str, priority: Priority, **options: Any) -> JobDeferrer:
+    def _job_of(self, relaunch_id: str, priority: Priority) -> JobDeferrer:
         lock = f"{self.queue}/{relaunch_id}"
         return self._app.configure_task(
             DRIVE,
@@ -214,7 +219,6 @@ class Fleet:
             lock=lock,
             queueing_lock=lock,
             priority=10 if priority is Priority.BUTTON else 0,
-            **options,
         )
 
     async def _drive_job(self, context: JobContext, relaunch_id: str) -> None:

@@ -16,6 +16,7 @@ import psycopg
 from procrastinate import PsycopgConnector
 from procrastinate.connector import Notify
 from procrastinate.exceptions import ConnectorException
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
@@ -33,7 +34,7 @@ class PatientConnector(PsycopgConnector):
     def __init__(self, conninfo: str) -> None:
         super().__init__(
             pool_factory=_pool,
-            conninfo=conninfo,
+            conninfo=_by_index(conninfo),
             configure=_autocommit,
             min_size=1,
             max_size=_MOST,
@@ -102,6 +103,17 @@ class PatientConnector(PsycopgConnector):
 def database_error(error: ConnectorException) -> psycopg.Error | None:
     """What psycopg raised."""
     return error.__cause__ if isinstance(error.__cause__, psycopg.Error) else None
+
+
+def _by_index(conninfo: str) -> str:
+    # Jobs are deleted when they end, so the table is usually empty when the database looks how
+    # big it is, and for an empty table it plans to sort all that wait whenever one is fetched:
+    # 0.2 s of CPU a job once 3,000 wait. There is an index for everything that the queue asks.
+    off = ("bitmapscan", "hashjoin", "mergejoin", "seqscan", "sort")
+    options = conninfo_to_dict(conninfo).get("options") or ""
+    return make_conninfo(
+        conninfo, options=f"{options} {' '.join(f'-c enable_{name}=off' for name in off)}"
+    )
 
 
 def _pool(**given: Any) -> AsyncConnectionPool:

@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+from orchestrator.errors import StoreUnavailable
+
 Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
 
@@ -21,7 +23,8 @@ class GroupCommit(Generic[Asked, Answer]):
     """Collects what is asked for, in one event loop.
 
     ``serve`` gets at least one and at most :data:`MOST` at a time, and gives an answer, or the
-    error to raise, for each, in the same order. What it raises, it raises for all of them.
+    error to raise, for each, in the same order. What it raises, it raises for all of them; and if
+    that is ``StoreUnavailable``, for all who wait by then as well.
     """
 
     def __init__(
@@ -64,4 +67,9 @@ class GroupCommit(Generic[Asked, Answer]):
         try:
             return await self._serve([asked for asked, _ in batch])
         except Exception as error:
+            if isinstance(error, StoreUnavailable):
+                waiting, self._waiting = self._waiting, []
+                for _, future in waiting:
+                    if not future.done():
+                        future.set_exception(error)
             return [error] * len(batch)

@@ -8,14 +8,14 @@ or taken over. A commit is on the server's disk when it returns, as the server i
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from orchestrator.durable import postgres_statements as statements
 from orchestrator.durable import rows
-from orchestrator.durable.postgres_connections import Connection, Connections, fetch
+from orchestrator.durable.postgres_connections import Connection, Connections
 from orchestrator.durable.postgres_notify import COLLECT, SILENCE, Wakeups
-from orchestrator.durable.postgres_writer import Transition, Writer, record
+from orchestrator.durable.postgres_writer import OnCreate, Transition, Writer, insert, record
 from orchestrator.durable.store import (
     Entry,
     Filter,
@@ -29,9 +29,6 @@ from orchestrator.machine.run import Run
 from orchestrator.requests import Priority
 
 T = TypeVar("T")
-
-#: Called in the transaction that stores a new run, with its connection.
-OnCreate = Callable[[Connection, StoredRun], Awaitable[None]]
 
 #: How many runs to forget in one transaction.
 _PRUNED_AT_ONCE = 500
@@ -48,7 +45,7 @@ class PostgresRunStore:
 
     ``consumer`` is the label of the API consumer whose runs these are; several may share a
     database. ``schema`` is where the tables are. ``on_create`` is called in the transaction that
-    stores a new run; it may be called again for a run that is not stored in the end.
+    stores new runs; what it brings about there is gone if they are not stored in the end.
     Belongs to the event loop that opens it.
     """
 
@@ -65,11 +62,20 @@ class PostgresRunStore:
     ) -> None:
         self.consumer = consumer
         self.connections = Connections(url, schema)
-        self.on_create = on_create
         self._watchers = Watchers()
         self._writer = Writer(self.connections, consumer)
+        self.on_create = on_create
         self._wakeups = Wakeups(self.connections, consumer, self._watchers)
         self._is_open = False
+
+    @property
+    def on_create(self) -> OnCreate | None:
+        """What is called in the transaction that stores new runs."""
+        return self._writer.on_create
+
+    @on_create.setter
+    def on_create(self, on_create: OnCreate | None) -> None:
+        self._writer.on_create = on_create
 
     async def open(self) -> None:
         """See :class:`RunStore`, as for every method here."""
@@ -98,9 +104,13 @@ class PostgresRunStore:
         stored = StoredRun(run=run, due_at=at, key=key, priority=priority, updated_at=at)
         ending = Transition.of(replacing) if replacing and replacing.run.state.is_terminal else None
         for _ in range(_ATTEMPTS):
-            if await self._insert(stored, ending):
-                if ending is not None and replacing is not None:
-                    self._wakeups.note(replacing.run.relaunch_id, soon=True)
+            if ending is None:
+                new = await self._writer.insert(stored)
+            else:
+                new = await self._replace(stored, ending)
+            if new:
+                if ending is not None:
+                    self._wakeups.note(rows.from_key(ending.relaunch_id), soon=True)
                 self._wakeups.note(run.relaunch_id)
                 return stored, True
             found = await self.connections.run(
@@ -246,21 +256,18 @@ class PostgresRunStore:
             self._wakeups.listen()
         return stop
 
-    async def _insert(self, stored: StoredRun, ending: Transition | None) -> bool:
+    async def _replace(self, stored: StoredRun, ending: Transition) -> bool:
         """Whether the run is stored, and what ``ending`` ends has ended, if it was in the way."""
-        new = rows.new_row(self.consumer, stored)
-        if ending is None and self.on_create is None:
-            return bool(await self.connections.run(statements.INSERT, new))
 
-        async def insert(connection: Connection) -> None:
-            while not await fetch(connection, statements.INSERT, new):
-                if ending is None or not await record(connection, self.consumer, [ending]):
+        async def work(connection: Connection) -> None:
+            while not (await insert(connection, self.consumer, [stored]))[0]:
+                if not await record(connection, self.consumer, [ending]):
                     raise _NotStored
             if self.on_create is not None:
-                await self.on_create(connection, stored)
+                await self.on_create(connection, [stored])
 
         try:
-            await self.connections.transaction(insert)
+            await self.connections.transaction(work)
         except _NotStored:
             return False
         return True

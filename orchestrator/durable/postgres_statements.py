@@ -27,10 +27,26 @@ WHERE consumer = %b AND relaunch_id = ANY(%b::text[])
 """
 HOLDS = f"SELECT epoch = %(epoch)b::int AND finished_at IS NULL FROM runs WHERE {_THIS}"
 
-INSERT = f"""
-INSERT INTO runs ({", ".join(rows.NEW)}) VALUES ({", ".join("%b" for _ in rows.NEW)})
-ON CONFLICT DO NOTHING RETURNING 1
+_NEW_TYPES = [
+    {"priority": "smallint", "run_schema": "int", "target": "bigint"}.get(
+        name, "float8" if name.endswith("_at") else "text"
+    )
+    for name in rows.NEW
+]
+_NEW = ", ".join(rows.NEW)
+
+
+def _insert(source: str) -> str:
+    return f"""
+INSERT INTO runs ({_NEW}) SELECT * FROM {source} AS new ({_NEW})
+ON CONFLICT DO NOTHING RETURNING relaunch_id
 """
+
+
+#: Takes the values of one new run; gives its id, unless something is in its way.
+INSERT_ONE = _insert(f"(VALUES ({', '.join(f'%b::{kind}' for kind in _NEW_TYPES)}))")
+#: Takes a list for each column; gives the ids of those that nothing is in the way of.
+INSERT_MANY = _insert(f"unnest({', '.join(f'%b::{kind}[]' for kind in _NEW_TYPES)})")
 
 # The run itself comes before the one with the same key, and that before the learner's.
 IN_THE_WAY = f"""

@@ -1,4 +1,4 @@
-"""What a PostgreSQL store is asked most: transitions, signals, shared texts, who may begin.
+"""What a PostgreSQL store is asked most: new runs, transitions, signals, texts, who may begin.
 
 What a process asks for at the same time is one statement, however many ask (group commit). A
 transition whose commit got no answer may be recorded again: it is known by the run's text.
@@ -6,7 +6,7 @@ transition whose commit got no answer may be recorded again: it is known by the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,10 +16,13 @@ from orchestrator.durable import postgres_statements as statements
 from orchestrator.durable import rows
 from orchestrator.durable.grouping import GroupCommit
 from orchestrator.durable.postgres_connections import Connection, Connections, fetch
-from orchestrator.durable.store import STANDING, Signals, Step
-from orchestrator.errors import UnknownRelaunch
+from orchestrator.durable.store import STANDING, Signals, Step, StoredRun
+from orchestrator.errors import StoreUnavailable, UnknownRelaunch
 
 T = TypeVar("T")
+
+#: Called in the transaction that stores new runs, with its connection.
+OnCreate = Callable[[Connection, Sequence[StoredRun]], Awaitable[None]]
 
 #: A change of a shared text: its ``step``, and what it has answered.
 Change = Callable[[str | None], tuple[str | None, Any]]
@@ -66,18 +69,41 @@ async def record(
     return {place: rows.signals_of(*signals) for place, *signals in found}
 
 
+async def insert(connection: Connection, consumer: str, runs: Sequence[StoredRun]) -> list[bool]:
+    """Store new runs, except where something is in the way; whether each is stored."""
+    new = [rows.new_row(consumer, stored) for stored in runs]
+    if len(new) == 1:
+        found = await fetch(connection, statements.INSERT_ONE, new[0])
+    else:
+        lists = [list(column) for column in zip(*new, strict=True)]
+        found = await fetch(connection, statements.INSERT_MANY, lists)
+    inserted = {relaunch_id for (relaunch_id,) in found}
+    answers = []
+    for stored in runs:
+        relaunch_id = rows.as_key(stored.run.relaunch_id)
+        answers.append(relaunch_id in inserted)
+        inserted.discard(relaunch_id)  # another one with the same id was in its own way
+    return answers
+
+
 class Writer:
     """The group commits of one store."""
 
     def __init__(self, connections: Connections, consumer: str) -> None:
         self._connections = connections
         self._consumer = consumer
+        self.on_create: OnCreate | None = None
+        self._new = GroupCommit(self._insert)
         self._transitions = GroupCommit(self._record)
         self._signals = GroupCommit(self._signals_of)
         self._line = GroupCommit(self._let_in)
         self._changes: dict[str, GroupCommit[Change, Any]] = {}
         #: The shared texts as this process wrote them last, and their versions.
         self._shared: dict[str, tuple[str | None, int]] = {}
+
+    async def insert(self, stored: StoredRun) -> bool:
+        """Store a new run; ``False`` if something is in its way."""
+        return await self._new.ask(stored)
 
     async def append(self, step: Step) -> Signals:
         """Record a step. Raises ``LeaseLost`` or ``UnknownRelaunch``."""
@@ -101,19 +127,42 @@ class Writer:
 
     async def finish(self) -> None:
         """Wait until everything is written."""
+        await self._new.finish()
         await self._transitions.finish()
         await self._signals.finish()
         await self._line.finish()
         for group in self._changes.values():
             await group.finish()
 
+    async def _insert(self, asked: Sequence[StoredRun]) -> Sequence[bool | Exception]:
+        on_create = self.on_create
+
+        async def work(connection: Connection) -> list[bool]:
+            inserted = await insert(connection, self._consumer, asked)
+            new = [stored for stored, done in zip(asked, inserted, strict=True) if done]
+            if on_create is not None and new:
+                await on_create(connection, new)
+            return inserted
+
+        try:
+            if on_create is None:
+                return await self._connections.using(work)
+            return await self._connections.transaction(work)
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            # One that can't be stored must not keep the others from it.
+            if len(asked) == 1:
+                return [error]
+            return [(await self._insert([one]))[0] for one in asked]
+
     async def _record(self, asked: Sequence[Transition]) -> Sequence[Signals | Exception]:
         try:
             answers: dict[int, Signals | Exception] = {
                 **await self._connections.using(lambda c: record(c, self._consumer, asked))
             }
-        except psycopg.DataError as error:
-            # One that the database can't take must not keep the others from being recorded.
+        except psycopg.Error as error:
+            # One that can't be recorded must not keep the others from it.
             if len(asked) == 1:
                 return [error]
             return [(await self._record([one]))[0] for one in asked]

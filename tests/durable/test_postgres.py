@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -182,8 +182,9 @@ def test_a_run_is_stored_with_what_its_creation_brings_about_or_not_at_all(
     postgres_url: str,
 ) -> None:
     async def scenario() -> None:
-        async def note(connection: Connection, stored: StoredRun) -> None:
-            await connection.execute("INSERT INTO notes VALUES (%s)", (stored.run.relaunch_id,))
+        async def note(connection: Connection, new: Sequence[StoredRun]) -> None:
+            for stored in new:
+                await connection.execute("INSERT INTO notes VALUES (%s)", (stored.run.relaunch_id,))
 
         store = PostgresRunStore(postgres_url, on_create=note)
         async with opened(store):
