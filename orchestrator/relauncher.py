@@ -14,6 +14,7 @@ from orchestrator.clocks import AsyncSystemClock, SystemClock
 from orchestrator.drivers import drive, drive_async
 from orchestrator.durable.blocking import BlockingRelaunches, DurableRelaunch
 from orchestrator.durable.driver import Parts, WorkerOptions
+from orchestrator.durable.driving import GRACE
 from orchestrator.durable.handle import AsyncDurableRelaunch
 from orchestrator.durable.runtime import Runtime, runtime_of
 from orchestrator.durable.store import RunStore
@@ -186,10 +187,14 @@ class AsyncRelauncher:
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
 
-    async def aclose(self) -> None:
-        """Leave durable relaunches to whoever takes them up next; the store stays open."""
+    async def aclose(self, *, grace: float = GRACE) -> None:
+        """Leave durable relaunches to whoever takes them up next; the store stays open.
+
+        Calls under way get ``grace`` seconds to be answered. One that is dropped then is looked up
+        by whoever goes on with its relaunch.
+        """
         if self._runtime is not None:
-            await self._runtime.close()
+            await self._runtime.close(grace=grace)
 
     def start(self, user_id: str, lab_profile_id: int, **options: Unpack[Options]) -> AsyncRelaunch:
         """See :meth:`Relauncher.start`. With a store, in a running event loop, it begins at once;

@@ -66,17 +66,17 @@ class EmbeddedRuntime(Runtime):
             await self.store.beat(self.owner, until=self.clock.now() + LEASE)
             self._working = asyncio.create_task(self._work(), name="relaunches")
 
-    async def close(self) -> None:
-        """Leave every run to others; calls under way get :data:`GRACE` seconds to be answered."""
+    async def close(self, *, grace: float = GRACE) -> None:
+        """Leave every run to others; calls under way get ``grace`` seconds to be answered."""
         if self._working is not None:
             self._working.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._working
             self._working = None
-            await self._driving.leave(None, GRACE)
+            await self._driving.leave(None, grace)
             with contextlib.suppress(StoreUnavailable):
                 await self.store.retire(self.owner)
-        await super().close()
+        await super().close(grace=grace)
 
     async def resume_all(self) -> tuple[StoredRun, ...]:
         """Take up every unfinished run that nobody living drives, now and from now on."""

@@ -47,10 +47,10 @@ class FleetRuntime(Runtime):
             await super().open()
             await self._fleet.open()
 
-    async def close(self) -> None:
+    async def close(self, *, grace: float = GRACE) -> None:
         """Let go of the queue; what is unfinished, the workers drive."""
         await self._fleet.close()
-        await super().close()
+        await super().close(grace=grace)
 
     async def work(self) -> None:
         """Be a worker of the fleet, until cancelled; then hand over what is being driven."""

@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 
 from orchestrator.durable.driver import Parts
+from orchestrator.durable.driving import GRACE
 from orchestrator.durable.starting import Started, start
 from orchestrator.durable.store import RunStore, StoredRun
 from orchestrator.machine.run import Run
@@ -40,8 +41,12 @@ class Runtime:
                 self._unwatch = None
                 raise
 
-    async def close(self) -> None:
-        """Leave every run to others, and let go of what this process holds, not of the store."""
+    async def close(self, *, grace: float = GRACE) -> None:
+        """Leave every run to others, and let go of what this process holds, not of the store.
+
+        Calls under way get ``grace`` seconds to be answered; then they are dropped, and whoever
+        takes the run up next looks what came of them.
+        """
         if self._unwatch is not None:
             self._unwatch()
             self._unwatch = None
