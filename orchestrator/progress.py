@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 
 from orchestrator.errors import RelaunchNotLaunched
 from orchestrator.machine.run import Run
-from orchestrator.machine.vocabulary import State
+from orchestrator.machine.table import step
+from orchestrator.machine.vocabulary import AbortRequested, State
 from orchestrator.sentences import (
     final_sentence,
     launch_in_doubt,
+    left_sentence,
     progress_sentence,
     tearing_down,
     untouched,
@@ -66,7 +68,8 @@ class Outcome:
 
     ``outcome`` is ``launched``, ``reused``, ``choose``, ``refused``, ``failed``, ``timed_out`` or
     ``aborted``; ``reason`` a stable code or ``None``. ``url`` enters the lab (or, for ``choose``,
-    the platform's page of active labs); single use, so hand it on, don't open it.
+    the platform's page of active labs); single use, so hand it on, don't open it. ``interrupted``
+    is the outcome of one who stopped following a relaunch that has not ended.
     ``waited_seconds`` is the whole time from beginning to end, ``api_calls`` what it took.
     """
 
@@ -129,15 +132,72 @@ def outcome_of(run: Run, *, at: float, api_calls: int, events: tuple[Progress, .
     """The outcome of a run that has ended at time ``at``."""
     if not run.state.is_terminal:
         raise ValueError(f"relaunch {run.relaunch_id} has not ended: it is {run.state}")
+    return _outcome(
+        run,
+        run.state.value,
+        run.reason,
+        final_sentence(run),
+        url=run.page_url if run.state is State.CHOOSE else run.new_url,
+        at=at,
+        api_calls=api_calls,
+        events=events,
+    )
+
+
+def interrupted_of(
+    run: Run,
+    *,
+    at: float,
+    api_calls: int,
+    events: tuple[Progress, ...],
+    goes_on: bool,
+    remedy: str,
+) -> Outcome:
+    """What is told of a durable run that has not ended by one who stops following it.
+
+    ``goes_on``: somebody else drives it. If nobody does, a call with an effect that it is at may
+    have been on the wire, and its effect is in doubt; the run is kept, and ``remedy`` is the
+    sentence that says what to do about it.
+    """
+    in_flight = run.effect_pending and not goes_on
+    left, _ = step(run, AbortRequested(at=at, in_flight=in_flight))
+    kept = "goes on by itself" if goes_on else "is kept as it stands"
+    head = (
+        f"Interrupted for user {run.user_id}, lab {run.lab_profile_id}: "
+        f"relaunch {run.relaunch_id} {kept}."
+    )
+    return _outcome(
+        left,
+        "interrupted",
+        "joined" if goes_on else "kept",
+        " ".join(part for part in (head, left_sentence(left), remedy) if part),
+        url=None,
+        at=at,
+        api_calls=api_calls,
+        events=events,
+    )
+
+
+def _outcome(
+    run: Run,
+    outcome: str,
+    reason: str | None,
+    message: str,
+    *,
+    url: str | None,
+    at: float,
+    api_calls: int,
+    events: tuple[Progress, ...],
+) -> Outcome:
     return Outcome(
-        outcome=run.state.value,
-        reason=run.reason,
-        message=final_sentence(run),
+        outcome=outcome,
+        reason=reason,
+        message=message,
         relaunch_id=run.relaunch_id,
         user_id=run.user_id,
         lab_profile_id=run.lab_profile_id,
         lab_instance_id=run.new_instance_id,
-        url=run.page_url if run.state is State.CHOOSE else run.new_url,
+        url=url,
         expires_at=run.new_expires_at,
         ready_in_seconds=run.ready_in_seconds,
         cancelled_instance_ids=run.cancelled,
