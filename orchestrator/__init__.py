@@ -1,7 +1,8 @@
 """Relaunch a learner's lab: cancel the old instance, wait through its teardown, launch again.
 
 The public names, all importable from here; ``orchestrator.skillable`` has the client of the
-platform, ``orchestrator.waiting`` the schedules, ``orchestrator.testing`` clocks and fakes,
+platform, ``orchestrator.durable`` the stores of relaunches that outlive their process,
+``orchestrator.waiting`` the schedules, ``orchestrator.testing`` clocks and fakes,
 ``orchestrator.machine`` the pure state machine.
 """
 
@@ -11,16 +12,23 @@ from orchestrator.errors import (
     AnswerUnreadable,
     CallRefused,
     ConfigurationError,
+    HeldBack,
     IllegalTransition,
     InvalidRequest,
     KeyRejected,
     NotSent,
     PlatformError,
+    PlatformPaused,
     PlatformUnavailable,
     PlatformUnreachable,
     RateLimited,
     RelaunchError,
+    RelaunchInFlight,
     RelaunchNotLaunched,
+    StoreError,
+    StoreIncompatible,
+    StoreUnavailable,
+    UnknownRelaunch,
 )
 from orchestrator.handles import AsyncRelaunch, Relaunch
 from orchestrator.labs import (
@@ -49,6 +57,7 @@ __all__ = [
     "ConfigurationError",
     "DisplaceAnswer",
     "Displaced",
+    "HeldBack",
     "IllegalTransition",
     "InstanceDetails",
     "InvalidRequest",
@@ -61,6 +70,7 @@ __all__ = [
     "Outcome",
     "Phase",
     "PlatformError",
+    "PlatformPaused",
     "PlatformUnavailable",
     "PlatformUnreachable",
     "Policy",
@@ -68,11 +78,16 @@ __all__ = [
     "RateLimited",
     "Relaunch",
     "RelaunchError",
+    "RelaunchInFlight",
     "RelaunchNotLaunched",
     "Relauncher",
     "Run",
     "RunningInstance",
     "SavedInstance",
     "Schedules",
+    "StoreError",
+    "StoreIncompatible",
+    "StoreUnavailable",
     "SystemClock",
+    "UnknownRelaunch",
 ]

@@ -16,7 +16,8 @@
     └── PlatformError               a call to the platform brought no usable answer
         ├── NotSent                 not_sent              provably without effect: may be repeated
         │   ├── PlatformUnreachable platform_unreachable
-        │   ├── PlatformPaused      platform_paused       not even tried: the circuit is open
+        │   ├── HeldBack            held_back             not even tried: the call budget is spent
+        │   │   └── PlatformPaused  platform_paused       not even tried: the circuit is open
         │   └── RateLimited         rate_limited
         ├── AnswerLost              answer_lost           perhaps with effect: look, don't repeat
         │   ├── PlatformUnavailable platform_unavailable  HTTP 5xx
@@ -166,8 +167,14 @@ class PlatformUnreachable(NotSent):
     code = "platform_unreachable"
 
 
-class PlatformPaused(NotSent):
-    """Not even tried: the platform is out of order; ``retry_after`` says when to try again."""
+class HeldBack(NotSent):
+    """Not even tried, for everybody's sake; ``retry_after`` says when its turn may come."""
+
+    code = "held_back"
+
+
+class PlatformPaused(HeldBack):
+    """Not even tried: the platform is out of order, and left in peace for a while."""
 
     code = "platform_paused"
 

@@ -17,6 +17,7 @@ _WAITING_FOR = {
     "answer_lost": "the platform's answer got lost",
     "answer_unreadable": "the platform's answer could not be read",
     "rate_limited": "the platform asks us to slow down",
+    "held_back": "the calls that may be made to the platform are used up for the moment",
     "platform_paused": "the platform is out of order, so it is left in peace for a while",
     "in_line": "others were before it in line",
     "user_limit": "the learner holds as many labs as they may",

@@ -15,7 +15,7 @@ from typing import Any
 
 from tenacity import wait_exponential_jitter
 
-from orchestrator.errors import CallRefused, PlatformError
+from orchestrator.errors import CallRefused, HeldBack, PlatformError
 from orchestrator.labs import InstanceDetails
 from orchestrator.logs import get_logger
 from orchestrator.machine import vocabulary as v
@@ -221,6 +221,8 @@ class Session:
 
     def errored(self, command: Command, error: PlatformError, at: float) -> Progress:
         """Take what a call of ``command`` raised."""
+        if isinstance(error, HeldBack):
+            self.api_calls -= 1
         return self._step(event_of_error(command, error, at), at)
 
     def waited(self, at: float) -> Progress | None:

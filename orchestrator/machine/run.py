@@ -122,6 +122,7 @@ class Run:
     last_busy_at: float | None = None
     failures: int = 0
     backoffs: int = 0
+    held_back: int = 0
     blocked_by: str | None = None
     ahead: int | None = None
     answers: int = 0

@@ -202,7 +202,7 @@ def step(run: Run, event: Event) -> tuple[Run, Command | None]:
             f"{run.state}; nothing was changed. A driver must only bring back what was asked for."
         )
     if not isinstance(event, _NO_ANSWER):
-        run = replace(run, answers=run.answers + 1, failures=0)
+        run = replace(run, answers=run.answers + 1, failures=0, held_back=0)
     after = row.decide(run, event)
     if after.state not in row.to:
         raise IllegalTransition(f"{run.state} with {type(event).__name__} led to {after.state}")

@@ -128,7 +128,7 @@ class Gate:
         """Make a call when it is its turn; ``send`` gets the seconds that are left for it.
 
         ``urgent``, if not told, is what has an ``effect``. Raises
-        :class:`~orchestrator.errors.RateLimited` or :class:`~orchestrator.errors.PlatformPaused`
+        :class:`~orchestrator.errors.HeldBack` (or its ``PlatformPaused``)
         if its turn is too far away (nothing was sent), whatever :data:`.guard.before_effect`
         raises (likewise), and what ``send`` does.
         """

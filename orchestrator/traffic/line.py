@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from orchestrator.errors import NotSent, PlatformPaused, RateLimited
+from orchestrator.errors import HeldBack, PlatformPaused
 
 #: Those who are sent away come back over so many seconds more, at random.
 SPREAD = 2.0
@@ -58,11 +58,11 @@ class Return:
         return moment - now + SPREAD * self._jitter()
 
 
-def sent_away(operation: str, seconds: float, *, outage: bool) -> NotSent:
+def sent_away(operation: str, seconds: float, *, outage: bool) -> HeldBack:
     """The error for a call that was not sent."""
     what = f"{operation} was not sent, nothing was done. Try again in {seconds:.0f} s."
     if outage:
         text = f"The platform is out of order: {what}"
         return PlatformPaused(text, operation=operation, retry_after=seconds)
     text = f"Too many calls for now: {what}"
-    return RateLimited(text, operation=operation, retry_after=seconds)
+    return HeldBack(text, operation=operation, retry_after=seconds)

@@ -10,8 +10,7 @@ from orchestrator.traffic.gate import Gate
 class PolitePlatform:
     """:class:`orchestrator.ports.AsyncPlatform` over another one.
 
-    Each call may raise :class:`~orchestrator.errors.RateLimited` or
-    :class:`~orchestrator.errors.PlatformPaused` without having been sent.
+    Each call may raise :class:`~orchestrator.errors.HeldBack` without having been sent.
     """
 
     def __init__(self, platform: AsyncPlatform, gate: Gate) -> None:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from orchestrator.durable.memory import MemoryRunStore
 from orchestrator.errors import (
+    HeldBack,
     PlatformError,
     PlatformPaused,
     PlatformUnavailable,
@@ -82,8 +83,10 @@ class Process:
             )
         except PlatformPaused:
             return "paused"
-        except RateLimited as error:
-            return "limited" if error.status is None else "429"
+        except HeldBack:
+            return "limited"
+        except RateLimited:
+            return "429"
         except PlatformError as error:
             return error.code
 

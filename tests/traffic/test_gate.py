@@ -11,8 +11,8 @@ import pytest
 from orchestrator.durable.memory import MemoryRunStore
 from orchestrator.errors import (
     ConfigurationError,
+    HeldBack,
     LeaseLost,
-    RateLimited,
 )
 from orchestrator.traffic import Gate, Limits, before_effect
 from orchestrator.traffic.gate import PATIENCE
@@ -95,7 +95,7 @@ async def test_nobody_is_held_for_long_and_those_sent_away_come_back_one_by_one(
             await process.gate.through(
                 "details", lambda left: process.wire.send("", left), timeout=60
             )
-        except RateLimited as error:
+        except HeldBack as error:
             told.append(asyncio.get_running_loop().time() + (error.retry_after or 0.0))
 
     await asyncio.gather(*(call() for _ in range(300)))
@@ -115,7 +115,7 @@ async def test_a_call_is_never_held_for_more_than_half_of_its_time() -> None:
         given.append(left)
 
     await process.gate.through("details", send, timeout=60)
-    with pytest.raises(RateLimited):
+    with pytest.raises(HeldBack):
         await process.gate.through("details", send, timeout=1.5)
     await process.gate.through("details", send, timeout=2.5)
     assert given == [60.0, pytest.approx(1.5, abs=0.01)]

@@ -11,7 +11,7 @@ from orchestrator.machine.run import Run
 from orchestrator.machine.vocabulary import AbortRequested, KeyRefused, State
 
 #: Why calls are put off for everybody's sake: no failure of this run, however often it happens.
-HELD_BACK = frozenset({"rate_limited", "platform_paused", "in_line"})
+HELD_BACK = frozenset({"rate_limited", "held_back", "platform_paused", "in_line"})
 
 
 def end(run: Run, state: State, reason: str | None) -> Run:

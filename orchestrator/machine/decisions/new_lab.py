@@ -9,7 +9,7 @@ from orchestrator.machine.candidates import protection
 from orchestrator.machine.decisions.ending import conclude, end, without_url
 from orchestrator.machine.decisions.listing import union_of
 from orchestrator.machine.decisions.making_room import aim, displace_taker
-from orchestrator.machine.decisions.waiting import back_off, teardown
+from orchestrator.machine.decisions.waiting import back_off, held_back, teardown
 from orchestrator.machine.run import Run
 from orchestrator.machine.vocabulary import AccessGranted, Event, Inspected, State
 
@@ -52,6 +52,8 @@ def verify(run: Run, event: Inspected) -> Run:
 
 def verify_failed(run: Run, event: Event) -> Run:
     """Try again a few times; after that the acceptance of our launch has to do, and it is said."""
+    if (waiting := held_back(run, event)) is not None:
+        return waiting
     run = replace(run, verify_tries=run.verify_tries + 1)
     if run.verify_tries < VERIFY_TRIES and event.at < run.deadline_at:
         return back_off(run, event, State.VERIFYING)
@@ -118,6 +120,8 @@ def access_granted(run: Run, event: AccessGranted) -> Run:
 
 def access_declined(run: Run, event: Event) -> Run:
     """A lab that is still being built may not be enterable yet; it exists all the same."""
+    if (waiting := held_back(run, event)) is not None:
+        return waiting
     run = replace(run, access_attempts=run.access_attempts + 1)
     if run.access_attempts < ACCESS_ATTEMPTS and event.at < run.deadline_at:
         return back_off(run, event, State.ENTERING)

@@ -16,7 +16,7 @@ from orchestrator.machine.vocabulary import Declined, Event, Queued, State, Surv
 
 def start(run: Run, event: Event) -> Run:
     """Begin by listing what the user has: whatever is listed now can never be the new lab."""
-    return replace(run, state=State.SURVEYING, ahead=None, blocked_by=None)
+    return replace(run, state=State.SURVEYING, ahead=None)
 
 
 def queue(run: Run, event: Queued) -> Run:

@@ -26,6 +26,8 @@ from orchestrator.machine.vocabulary import (
 
 #: Calls in a row without an answer after which a run that has changed nothing gives up.
 FAILURES_BEFORE_HARM = 4
+#: How often in a row a call that only confirms a new lab may be put off for everybody's sake.
+HELD_BACK_TRIES = 10
 #: While details say "busy", every so many looks are a launch all the same: they may lag behind.
 LOOKS_PER_LAUNCH = 4
 
@@ -87,8 +89,23 @@ def stay(run: Run, event: Hinted) -> Run:
     return run
 
 
+def held_back(run: Run, event: Event) -> Run | None:
+    """The run, waiting for its turn, if the call was put off for everybody's sake.
+
+    ``None`` if it was not, or if somebody has a lab by now and should not wait for this any longer.
+    """
+    if not isinstance(event, Unsent) or event.code not in HELD_BACK:
+        return None
+    if run.held_back >= HELD_BACK_TRIES or event.at >= run.deadline_at:
+        return None
+    run = replace(run, held_back=run.held_back + 1, blocked_by=event.code)
+    return back_off(run, event, run.state)
+
+
 def unsent(run: Run, event: Unsent | Lost) -> Run:
     """No effect, so the same call may be made again: later, and not for ever before any harm."""
+    if run.releasing and (waiting := held_back(run, event)) is not None:
+        return waiting
     run = replace(run, failures=run.failures + 1, blocked_by=event.code)
     if run.releasing and run.failures > 1:
         return end(run, State.FAILED, event.code)
