@@ -19,6 +19,11 @@ from orchestrator.session import Session
 class Handle:
     """What a sync and an async relaunch have in common."""
 
+    @property
+    def joined(self) -> bool:
+        """Whether the relaunch was there before; never so without a store."""
+        return False
+
     def __init__(self, session: Session) -> None:
         self._session = session
 
@@ -91,6 +96,10 @@ class AsyncRelaunch(Handle):
         async for progress in self._events:
             if progress.sequence > after:
                 yield progress
+
+    async def accepted(self) -> str:
+        """The relaunch's id; a durable one is stored before this returns."""
+        return self.relaunch_id
 
     def __await__(self) -> Generator[Any, None, Outcome]:
         """``await relaunch`` is ``await relaunch.result()``."""

@@ -35,8 +35,7 @@ class AsyncDurableRelaunch(AsyncRelaunch):
         self._outcome: Outcome | None = None
         self._aborting: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
-        #: Whether the relaunch was there before; known once :meth:`accepted` has returned.
-        self.joined = stored is not None
+        self._joined = stored is not None
 
     @classmethod
     def begin(cls, runtime: Runtime, run: Run, options: Options) -> AsyncDurableRelaunch:
@@ -58,7 +57,7 @@ class AsyncDurableRelaunch(AsyncRelaunch):
         """
         if self._starting is not None:
             started = await asyncio.shield(self._starting)
-            self._run, self.joined = started.stored.run, started.joined
+            self._run, self._joined = started.stored.run, started.joined
             self._starting = None
         return self.relaunch_id
 
@@ -73,6 +72,11 @@ class AsyncDurableRelaunch(AsyncRelaunch):
         if self._run is None:
             raise ValueError("a handle has a run from its beginning")
         return self._run
+
+    @property
+    def joined(self) -> bool:
+        """Whether the relaunch was there before; known once :meth:`accepted` has returned."""
+        return self._joined
 
     @property
     def outcome(self) -> Outcome | None:
