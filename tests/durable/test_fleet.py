@@ -7,19 +7,25 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("procrastinate", reason="needs the extra: pip install lab-relaunch[fleet]")
 
+import psycopg
+from procrastinate import PsycopgConnector
+from procrastinate.exceptions import ConnectorException
+
 from orchestrator.durable.fleet import Fleet
 from orchestrator.durable.postgres import PostgresRunStore
 from orchestrator.errors import StoreUnavailable
+from orchestrator.machine.vocabulary import State
 from orchestrator.requests import Priority
-from tests.contract.stores import T0, new_run
+from tests.contract.stores import T0, new_run, next_step
 from tests.durable.fleet_worker import Diary, a_fleet
 from tests.postgres import OurServer, PostgresServer
 
@@ -165,30 +171,93 @@ def test_a_run_without_a_job_is_given_one(postgres_url: str) -> None:
     asyncio.run(scenario())
 
 
-def test_whoever_waits_at_a_button_goes_first(postgres_url: str) -> None:
-    async def scenario() -> None:
-        order: list[str] = []
-        store = PostgresRunStore(postgres_url)
-        everything = asyncio.Event()
+@asynccontextmanager
+async def working(
+    url: str, note: Callable[[str], object], *, prepare: Sequence[Priority] = (), **settings: int
+) -> AsyncIterator[PostgresRunStore]:
+    """A worker in this process, that notes each run and ends it. Runs may wait for it already."""
+    store = PostgresRunStore(url)
 
-        async def note(relaunch_id: str) -> None:
-            order.append(relaunch_id)
-            if len(order) == 4:
-                everything.set()
+    async def drive(relaunch_id: str) -> None:
+        note(relaunch_id)
+        stored = await store.claim(relaunch_id, "me", at=T0, take_over=True)
+        if stored is not None:
+            await store.append(next_step(stored, State.LAUNCHED))
 
-        fleet = Fleet(store, note, concurrency=1)
-        await fleet.open()
-        for number, priority in enumerate(
-            (Priority.BULK, Priority.BULK, Priority.BUTTON, Priority.BUTTON)
-        ):
-            run = new_run(f"run-{number}", f"learner-{number}")
-            await store.create(run, at=T0, priority=priority)
-        working = asyncio.create_task(fleet.work())
-        await everything.wait()
+    fleet = Fleet(store, drive, stalled_after_seconds=1.0, **settings)
+    await fleet.open()
+    for number, priority in enumerate(prepare):
+        run = new_run(f"run-{number}", f"learner-{number}")
+        await store.create(run, at=T0, priority=priority)
+    work = asyncio.create_task(fleet.work())
+    try:
+        yield store
+    finally:
         fleet.stop()
-        await working
+        await work
         await fleet.close()
         await store.close()
-        assert order == ["run-2", "run-3", "run-0", "run-1"]
+
+
+def test_a_driver_that_fails_is_tried_again(postgres_url: str) -> None:
+    async def scenario() -> None:
+        tries: list[str] = []
+
+        def note(relaunch_id: str) -> None:
+            tries.append(relaunch_id)
+            if len(tries) == 1:
+                raise ValueError("a bug")
+
+        async with working(postgres_url, note) as store:
+            await start(store, 1)
+            await until(lambda: ended(store))
+        assert tries == ["run-1", "run-1"]
+
+    asyncio.run(scenario())
+
+
+def test_a_job_that_a_worker_was_given_without_hearing_of_it_is_found(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost: list[int] = []
+    execute = PsycopgConnector.execute_query_one_async
+
+    async def lose_one(self: PsycopgConnector, query: str, **arguments: Any) -> dict[str, Any]:
+        row: dict[str, Any] = await execute(self, query, **arguments)
+        if not lost and row.get("task_name") == "drive":
+            lost.append(row["id"])
+            raise ConnectorException from psycopg.OperationalError("the connection was lost")
+        return row
+
+    async def scenario() -> None:
+        driven: list[str] = []
+        async with working(postgres_url, driven.append) as store:
+            await start(store, 1)
+            await until(lambda: ended(store))
+        assert lost
+        assert driven == ["run-1"]
+
+    monkeypatch.setattr(PsycopgConnector, "execute_query_one_async", lose_one)
+    asyncio.run(scenario())
+
+
+def test_many_runs_created_at_once_are_each_driven_once(postgres_url: str) -> None:
+    async def scenario() -> None:
+        driven: list[str] = []
+        async with working(postgres_url, driven.append) as store:
+            await asyncio.gather(*(start(store, number) for number in range(500)))
+            await until(lambda: ended(store))
+        assert sorted(driven) == sorted(f"run-{number}" for number in range(500))
+
+    asyncio.run(scenario())
+
+
+def test_whoever_waits_at_a_button_goes_first(postgres_url: str) -> None:
+    async def scenario() -> None:
+        driven: list[str] = []
+        waiting = (Priority.BULK, Priority.BULK, Priority.BUTTON, Priority.BUTTON)
+        async with working(postgres_url, driven.append, prepare=waiting, concurrency=1) as store:
+            await until(lambda: ended(store))
+        assert driven == ["run-2", "run-3", "run-0", "run-1"]
 
     asyncio.run(scenario())
