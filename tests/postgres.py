@@ -7,6 +7,7 @@ says so by a skip. Tests in the same process share the server, so whoever stops 
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import tempfile
@@ -70,6 +71,8 @@ class OurServer(PostgresServer):
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        # After the wheel's own clean-up, which it registers later, for a session that is cut short.
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         library = _import_wheel(folder / "run")
         self._server = library.get_server(folder / "data", cleanup_mode="delete", start=False)
         with self._server._lock:  # the wheel has no public way to configure a server
