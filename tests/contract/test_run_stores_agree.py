@@ -191,7 +191,7 @@ class Agreeing(RuleBasedStateMachine):
     def prune(self, passing: float) -> None:
         self.ask(lambda store: store.prune(before=T0 + passing))
 
-    @rule(text=st.none() | st.text(st.characters(exclude_characters="\0")))
+    @rule(text=st.none() | st.text(st.characters(codec="utf-8", exclude_characters="\0")))
     def change(self, text: str | None) -> None:
         self.ask(lambda store: store.change("text", lambda before: (text, before)))
 
