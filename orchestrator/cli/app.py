@@ -6,6 +6,7 @@ they are a JSON object on stdout as well, so that a script never has to parse pr
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections.abc import Sequence
@@ -13,9 +14,22 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import cancel, config, demo, doctor, exits, labs, relaunch, sandbox, teardowns
+from orchestrator.cli import (
+    cancel,
+    config,
+    demo,
+    doctor,
+    exits,
+    labs,
+    relaunch,
+    runs,
+    sandbox,
+    teardowns,
+    worker,
+)
+from orchestrator.cli.failures import no_relaunch
 from orchestrator.cli.options import UsageProblem
-from orchestrator.errors import RelaunchError
+from orchestrator.errors import RelaunchError, StoreUnavailable
 
 app = typer.Typer(
     name="relaunch",
@@ -29,6 +43,8 @@ app.command("run", epilog=exits.exits_help())(relaunch.run)
 app.command("demo")(demo.demo)
 app.command("labs")(labs.labs)
 app.command("cancel", epilog=exits.exits_help())(cancel.cancel)
+app.add_typer(runs.app, name="runs")
+app.command("worker")(worker.worker)
 app.command("doctor")(doctor.doctor)
 app.add_typer(teardowns.app, name="teardowns")
 app.command("sandbox")(sandbox.sandbox)
@@ -59,7 +75,7 @@ def run(arguments: Sequence[str]) -> int:
         code = app(args=list(arguments), standalone_mode=False, prog_name="relaunch")
     except typer.Exit as leave:
         return leave.exit_code
-    except (typer.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt, asyncio.CancelledError):
         print("Interrupted.", file=sys.stderr)
         return exits.INTERRUPTED
     except UsageProblem as error:
@@ -74,19 +90,5 @@ def _told(reason: str, message: str, wants_json: bool) -> int:
     prefix = "" if message.startswith("Usage:") else "relaunch: "
     print(f"{prefix}{message}", file=sys.stderr)
     if wants_json:
-        failure: dict[str, object] = {
-            "outcome": "failed",
-            "reason": reason,
-            "message": message,
-            "relaunch_id": None,
-            "user_id": None,
-            "lab_profile_id": None,
-            "lab_instance_id": None,
-            "url": None,
-            "cancelled_instance_ids": [],
-            "waited_seconds": 0.0,
-            "api_calls": 0,
-            "events": [],
-        }
-        print(json.dumps(failure))
-    return exits.USAGE
+        print(json.dumps(no_relaunch("failed", reason, message)))
+    return exits.FAILED if reason == StoreUnavailable.code else exits.USAGE

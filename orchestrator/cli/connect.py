@@ -1,4 +1,4 @@
-"""From settings to a client and a platform, and logging set up on the way."""
+"""From settings to a client, a store and a relauncher; logging is set up on the way."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import contextlib
 import logging
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,10 +16,74 @@ from urllib.parse import urlsplit
 import platformdirs
 import structlog
 
-from orchestrator import Schedules, logs
+from orchestrator import AsyncRelauncher, Schedules, logs
 from orchestrator.cli.settings import Loaded, load
-from orchestrator.skillable import AsyncSkillableClient
+from orchestrator.cli.stores import store_of
+from orchestrator.durable.driver import WorkerOptions
+from orchestrator.durable.store import RunStore
+from orchestrator.errors import ConfigurationError
+from orchestrator.ports import AsyncPlatform
+from orchestrator.skillable import AsyncSkillableClient, AsyncSkillablePlatform
+from orchestrator.traffic import Gate, Limits, PolitePlatform
 from orchestrator.waiting import Knowledge, KnowledgeFile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connected:
+    """A relauncher, and what it was made of; without a ``store`` it is not durable."""
+
+    relauncher: AsyncRelauncher
+    schedules: Schedules
+    knowledge: KnowledgeFile | None
+    store: RunStore | None
+
+    def save_knowledge(self) -> None:
+        """Keep what was learned."""
+        if self.knowledge is not None and self.schedules.knowledge.changed:
+            self.knowledge.save(self.schedules.knowledge)
+
+
+@contextlib.asynccontextmanager
+async def connected(loaded: Loaded) -> AsyncIterator[Connected]:
+    """A relauncher as the settings want it.
+
+    At the end unfinished relaunches are left to others, and calls that are still under way dropped;
+    whoever would wait for their answers closes the relauncher first.
+    """
+    policy, options = loaded.policy(), loaded.settings.worker.model_dump()
+    file = knowledge_file_of(loaded)
+    schedules = schedules_of(loaded, file)
+    store = store_of(loaded)
+    client = client_of(loaded)
+    relauncher = AsyncRelauncher(
+        _polite(AsyncSkillablePlatform(client), loaded, store),
+        policy=policy,
+        schedules=schedules,
+        store=store,
+        most_in_flight=loaded.settings.traffic.most_in_flight,
+        worker=WorkerOptions(**options),
+    )
+    parts = Connected(relauncher=relauncher, schedules=schedules, knowledge=file, store=store)
+    try:
+        yield parts
+    finally:
+        await relauncher.aclose(grace=0)
+        parts.save_knowledge()
+        if store is not None:
+            await store.close()
+        await close(client)
+
+
+def _polite(platform: AsyncPlatform, loaded: Loaded, store: RunStore | None) -> AsyncPlatform:
+    """The platform behind a gate that all processes of the store share."""
+    chosen = loaded.settings.traffic
+    limits = Limits(calls_per_second=chosen.calls_per_second, burst=chosen.burst)
+    try:
+        return PolitePlatform(platform, Gate(store, limits=limits))
+    except ConfigurationError:
+        if chosen.calls_per_second is not None:
+            raise
+        return platform
 
 
 def settings_for(file: Path | None, flags: Mapping[str, Any] | None = None) -> Loaded:
@@ -78,6 +143,8 @@ def _set_up_logging(loaded: Loaded) -> None:
         else structlog.dev.ConsoleRenderer(colors=False)
     )
     handler = logging.StreamHandler(sys.stderr)
+    # Its own level as well: others may listen to more.
+    handler.setLevel(chosen.level)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[

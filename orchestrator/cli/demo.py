@@ -34,8 +34,9 @@ def demo(
             "platform.base_url": server.base_url,
             "platform.api_key": "sandbox-key",
             "knowledge.file": "none",
+            "store.url": "none",
         }
-        outcome = asyncio.run(
+        outcome, _ = asyncio.run(
             command.relaunch(settings_for(None, flags), _USER, _LAB, {}, teardown_seconds=teardown)
         )
         print("\nWhat happened:")

@@ -9,9 +9,18 @@ from dataclasses import dataclass
 
 from orchestrator.cli import exits
 from orchestrator.cli.connect import client_of, settings_for
-from orchestrator.cli.options import ConfigOption, JsonOption
+from orchestrator.cli.options import ConfigOption, JsonOption, StoreOption
 from orchestrator.cli.settings import Loaded
-from orchestrator.errors import ConfigurationError, KeyRejected, NotSent, PlatformError
+from orchestrator.cli.stores import place_of, store_of
+from orchestrator.durable.migrating import migrations
+from orchestrator.durable.store import Filter
+from orchestrator.errors import (
+    ConfigurationError,
+    KeyRejected,
+    NotSent,
+    PlatformError,
+    StoreError,
+)
 from orchestrator.plain import to_plain
 from orchestrator.skillable import Stats
 
@@ -29,10 +38,12 @@ class Check:
     to_do: str = ""
 
 
-def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> int:
-    """Check the configuration, the platform, the key, the clock and the consumer's numbers."""
+def doctor(
+    config: ConfigOption = None, store: StoreOption = None, as_json: JsonOption = False
+) -> int:
+    """Check the configuration, the platform, the key, the clock, the labs and the store."""
     try:
-        loaded = settings_for(config)
+        loaded = settings_for(config, {"store.url": store})
         loaded.policy()
         loaded.api_key()
         checks = asyncio.run(_examine(loaded))
@@ -69,7 +80,25 @@ async def _examine(loaded: Loaded) -> list[Check]:
         except PlatformError as error:
             problem = error
         checks.extend(_verdicts(stats, problem, client.clock_skew))
+    checks.append(await _store(loaded))
     return checks
+
+
+async def _store(loaded: Loaded) -> Check:
+    store, place = store_of(loaded), place_of(loaded)
+    if store is None:
+        return Check("store", True, "none, so a relaunch ends with its process.")
+    try:
+        await store.open()
+        unfinished = len(await store.history(Filter(unfinished=True, limit=1_000_000)))
+    except StoreError as error:
+        return Check("store", False, f"{place}: {error}")
+    finally:
+        await store.close()
+    schema = len(migrations("postgres" if store.engine == "fleet" else "sqlite"))
+    return Check(
+        "store", True, f"{place} is reachable and fits schema {schema}; {unfinished} unfinished."
+    )
 
 
 def _verdicts(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-LAUNCHED, FAILED, USAGE, REFUSED, DEADLINE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
+LAUNCHED, FAILED, USAGE, REFUSED, DEADLINE, UNREACHABLE, IN_FLIGHT = 0, 1, 2, 3, 4, 5, 6
+INTERRUPTED = 130
 
 #: Exit code -> when
 EXITS: dict[int, str] = {
@@ -12,6 +13,7 @@ EXITS: dict[int, str] = {
     REFUSED: "refused to end a lab (protected)",
     DEADLINE: "the deadline passed",
     UNREACHABLE: "the platform cannot be reached",
+    IN_FLIGHT: "another relaunch is in flight for the learner",
     INTERRUPTED: "interrupted",
 }
 
@@ -22,6 +24,7 @@ _BY_OUTCOME = {
     "refused": REFUSED,
     "timed_out": DEADLINE,
     "aborted": INTERRUPTED,
+    "interrupted": INTERRUPTED,
 }
 
 #: Reasons of a failure that mean that no usable answer ever came.
@@ -34,6 +37,8 @@ def exit_code(outcome: str, reason: str | None) -> int:
     """The exit code of an outcome."""
     if outcome == "failed" and reason in NO_ANSWER:
         return UNREACHABLE
+    if reason == "relaunch_in_flight":
+        return IN_FLIGHT
     return _BY_OUTCOME.get(outcome, FAILED)
 
 

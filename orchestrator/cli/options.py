@@ -15,6 +15,15 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", help="A settings file (TOML).", exists=True, dir_okay=False),
 ]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        help="Where relaunches are kept: auto, none, a path, sqlite:///PATH or postgresql://...",
+    ),
+]
+RelaunchArgument = Annotated[str, typer.Argument(metavar="ID", help="The relaunch's id.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 DeadlineOption = Annotated[
     float | None, typer.Option("--deadline", metavar="S", help="End by then (seconds).")

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import Annotated, Literal
 
 import typer
 
-from orchestrator import AsyncRelauncher, LaunchParameters, Outcome
-from orchestrator.cli.connect import client_of, close, knowledge_file_of, schedules_of, settings_for
-from orchestrator.cli.display import display, summary
+from orchestrator import LaunchParameters, Outcome
+from orchestrator.cli.connect import connected, settings_for
+from orchestrator.cli.display import summary
 from orchestrator.cli.exits import exit_code
+from orchestrator.cli.failures import no_relaunch
+from orchestrator.cli.following import follow, follow_durable, say
 from orchestrator.cli.interrupts import cancelling
-from orchestrator.cli.options import ConfigOption, DeadlineOption, JsonOption, variables
+from orchestrator.cli.options import (
+    ConfigOption,
+    DeadlineOption,
+    JsonOption,
+    StoreOption,
+    variables,
+)
 from orchestrator.cli.settings import Loaded
+from orchestrator.cli.store_url import NONE
+from orchestrator.cli.stores import is_driven, prune
+from orchestrator.durable.handle import AsyncDurableRelaunch
+from orchestrator.durable.store import RunStore
+from orchestrator.errors import RelaunchInFlight
 from orchestrator.plain import to_plain
 from orchestrator.requests import Options
-from orchestrator.skillable import AsyncSkillablePlatform
 
 _POLICY, _LAUNCH = "What may be done", "Launch parameters (passed on as they are)"
 Str = str | None
@@ -30,6 +43,14 @@ def run(
     lab: Annotated[int, typer.Option(help="The lab profile's id.")],
     config: ConfigOption = None,
     as_json: JsonOption = False,
+    store: StoreOption = None,
+    idempotency_key: Annotated[
+        Str, typer.Option(help="Names this request: the same relaunch however often it comes.")
+    ] = None,
+    on_conflict: Annotated[
+        Literal["refuse", "supersede"] | None,
+        typer.Option(help="When another lab's relaunch is in flight for the learner."),
+    ] = None,
     deadline: DeadlineOption = None,
     if_running: Annotated[
         Literal["replace", "reuse", "refuse"] | None,
@@ -113,9 +134,13 @@ def run(
     """Relaunch one learner's lab.
 
     Ends the learner's old lab if it must, waits through its teardown, and launches the new one,
-    once. The API key is read from SKILLABLE_API_KEY or a settings file, never from the arguments.
+    once. It is stored at each step: a second command for the same learner and lab joins it, and
+    after a crash or Ctrl-C the same command goes on with it.
+
+    The API key is read from SKILLABLE_API_KEY or a settings file, never from the arguments.
     """
     flags = {
+        "store.url": store,
         "policy.deadline_seconds": deadline,
         "policy.if_running": if_running,
         "policy.displace": displace,
@@ -148,9 +173,21 @@ def run(
         last_activity_timeout_minutes=last_activity_timeout_minutes,
     )
     loaded = settings_for(config, flags)
+    if loaded.settings.store.url.get_secret_value() == NONE:
+        say(
+            "Not durable (the store is none): if this process dies, nobody goes on with the "
+            "relaunch, and no other request can join it."
+        )
     options: Options = {"parameters": parameters, "note": note, "relaunch_id": relaunch_id}
-    outcome = asyncio.run(relaunch(loaded, user, lab, options))
-    print(json.dumps(to_plain(outcome)) if as_json else summary(outcome))
+    if idempotency_key is not None:
+        options["idempotency_key"] = idempotency_key
+    if on_conflict is not None:
+        options["on_conflict"] = on_conflict
+    try:
+        outcome, joined = asyncio.run(relaunch(loaded, user, lab, options))
+    except RelaunchInFlight as error:
+        return _refused(error, user, lab, as_json)
+    print(json.dumps({**to_plain(outcome), "joined": joined}) if as_json else summary(outcome))
     return exit_code(outcome.outcome, outcome.reason)
 
 
@@ -161,27 +198,55 @@ async def relaunch(
     options: Options,
     *,
     teardown_seconds: float | None = None,
-) -> Outcome:
-    """Relaunch with progress on stderr; a signal ends it with an outcome that says what is left."""
-    client, file = client_of(loaded), knowledge_file_of(loaded)
-    schedules = schedules_of(loaded, file)
-    relauncher = AsyncRelauncher(
-        AsyncSkillablePlatform(client),
-        policy=loaded.policy(),
-        schedules=schedules,
+) -> tuple[Outcome, bool]:
+    """Relaunch with progress on stderr; the outcome, and whether another one was joined.
+
+    Raises :class:`~orchestrator.errors.RelaunchInFlight`, saying what can be done about it here.
+    """
+    async with connected(loaded) as parts:
+        handle = parts.relauncher.start(user, lab, **options)
+        with cancelling() as task:
+            if parts.store is None or not isinstance(handle, AsyncDurableRelaunch):
+                return await follow(handle, task, teardown_seconds=teardown_seconds), False
+            try:
+                outcome = await follow_durable(parts, parts.store, handle, task)
+            except RelaunchInFlight as error:
+                raise await _explained(parts.store, error, user, lab) from None
+            if outcome.outcome != "interrupted":
+                with contextlib.suppress(asyncio.CancelledError):
+                    await prune(parts.store, loaded)
+            return outcome, handle.joined
+
+
+async def _explained(
+    store: RunStore, error: RelaunchInFlight, user: str, lab: int
+) -> RelaunchInFlight:
+    """The conflict in the words of the command line."""
+    other = error.relaunch_id
+    if await is_driven(store, await store.load(other)):
+        text = f"{error} `relaunch runs abort {other}` aborts it."
+    else:
+        text = (
+            f"User {user} has an unfinished relaunch of lab {error.lab_profile_id} ({other}) that "
+            f"nobody is working on, so none of lab {lab} was begun; nothing was changed. "
+            f"`relaunch runs resume {other}` goes on with it, `relaunch runs abort {other}` ends it"
+        )
+        text += ", and --on-conflict supersede takes its place." if error.harmless else "."
+    return RelaunchInFlight(
+        text, relaunch_id=other, lab_profile_id=error.lab_profile_id, harmless=error.harmless
     )
-    handle = relauncher.start(user, lab, **options)
-    with cancelling() as task, display(teardown_seconds=teardown_seconds) as shown:
-        try:
-            async for progress in handle.events():
-                shown.show(progress)
-        except asyncio.CancelledError:
-            task.uncancel()
-    await close(client)
-    if file is not None and schedules.knowledge.changed:
-        file.save(schedules.knowledge)
-    if handle.outcome is None:
-        # The signal came before the first step.
-        handle.abort()
-        return await handle.result()
-    return handle.outcome
+
+
+def _refused(error: RelaunchInFlight, user: str, lab: int, as_json: bool) -> int:
+    if as_json:
+        in_flight = {
+            "relaunch_id": error.relaunch_id,
+            "lab_profile_id": error.lab_profile_id,
+        }
+        told = no_relaunch(
+            "refused", error.code, str(error), user_id=user, lab_profile_id=lab, in_flight=in_flight
+        )
+        print(json.dumps(told))
+    else:
+        print(error)
+    return exit_code("refused", error.code)

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from orchestrator.cli.store_url import StoreUrl, checked
 from orchestrator.errors import ConfigurationError, InvalidRequest
 from orchestrator.machine.run import (
     Choose,
@@ -87,6 +88,48 @@ class KnowledgeSettings(_Section):
     )
 
 
+class StoreSettings(_Section):
+    """Where relaunches are kept, so that none is lost."""
+
+    url: StoreUrl = Field(
+        description="`auto` (a file in your state folder), `none`, a path, `sqlite:///PATH` or "
+        "`postgresql://...`; may hold a password, which is never shown."
+    )
+    consumer: str = Field(
+        min_length=1,
+        description="The label of the API consumer whose relaunches these are; `auto`: the "
+        "platform's host.",
+    )
+    keep_days: float = Field(
+        ge=0, description="Relaunches that ended longer ago are forgotten; 0 keeps them for ever."
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _checked(cls, url: StoreUrl) -> StoreUrl:
+        return StoreUrl(checked(url.get_secret_value()))
+
+
+class TrafficSettings(_Section):
+    """How much the platform is asked to take, by all processes that share a store together."""
+
+    calls_per_second: float | None = Field(
+        None, ge=0.001, le=100_000, description="So many calls at most; if unset, any number."
+    )
+    burst: int = Field(ge=1, description="So many at once after a calm time.")
+    most_in_flight: int | None = Field(
+        None, ge=1, description="So many relaunches at a time; the others stand in line."
+    )
+
+
+class WorkerSettings(_Section):
+    """A worker of a fleet (PostgreSQL)."""
+
+    concurrency: int = Field(ge=1, description="How many relaunches a worker of a fleet drives.")
+    heartbeat_seconds: float = Field(gt=0, description="How often it says that it lives.")
+    stalled_after_seconds: float = Field(gt=0, description="When it counts as dead if it has not.")
+
+
 class LoggingSettings(_Section):
     """What goes to stderr besides the progress."""
 
@@ -108,6 +151,9 @@ class Settings(BaseSettings):
     policy: PolicySettings
     schedule: ScheduleSettings
     knowledge: KnowledgeSettings
+    store: StoreSettings
+    traffic: TrafficSettings
+    worker: WorkerSettings
     logging: LoggingSettings
 
     @classmethod
@@ -194,7 +240,8 @@ def load(
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"][:2])
         raise ConfigurationError(
-            f"{sources.get(key, 'default')}: {key}: {first['msg']}; nothing was called."
+            f"{sources.get(key, 'default')}: {key}: {first['msg'].removeprefix('Value error, ')}; "
+            "nothing was called."
         ) from None
 
 

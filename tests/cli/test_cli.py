@@ -33,7 +33,7 @@ def serving(**options: Any) -> Iterator[tuple[Sandbox, dict[str, str]]]:
 def environment(base_url: str = "", key: str = KEY) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("RELAUNCH_", "SKILLABLE_"))}
     here = {"SKILLABLE_API_KEY": key, "SKILLABLE_BASE_URL": base_url}
-    return kept | here | {"RELAUNCH_KNOWLEDGE__FILE": "none"}
+    return kept | here | {"RELAUNCH_KNOWLEDGE__FILE": "none", "RELAUNCH_STORE__URL": "none"}
 
 
 def relaunch(
