@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 
 from orchestrator.errors import CallRefused, PlatformError
 from orchestrator.machine.vocabulary import Wait
@@ -74,10 +74,12 @@ async def drive_async(
     clock: AsyncClock,
     *,
     leave_on: tuple[type[BaseException], ...] = (),
+    before_effect: Callable[[], Awaitable[None]] | None = None,
 ) -> AsyncGenerator[Progress, None]:
     """:func:`drive` for asyncio. Cancelling the task that iterates ends the run as aborted.
 
     ``leave_on``: what interrupts by one of these leaves the run as it is, for others to go on with.
+    ``before_effect`` is awaited right before a call that changes something, and may raise instead.
     """
     wakeup = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -100,6 +102,8 @@ async def drive_async(
                 in_flight = True
                 try:
                     for n, call in enumerate(session.calls(command, platform, steps, clock.now())):
+                        if before_effect is not None and session.run.effect_pending:
+                            await before_effect()
                         session.api_calls += 1
                         try:
                             answers.append(await call())

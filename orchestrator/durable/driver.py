@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from orchestrator.drivers import drive_async
 from orchestrator.durable.store import Entry, RunStore, Signals, Step, StoredRun
@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 _log = get_logger("orchestrator.durable")
 
+#: Seconds for which what was just recorded proves that the lease is still ours.
+FRESH = 0.5
 #: Seconds between two questions whether it is this run's turn to begin.
 ASK_AGAIN = 1.0
 
@@ -94,6 +96,7 @@ class Driven:
         self._told = stored.hints_seen
         self._leaving = False
         self._recording = False
+        self._recorded_at = 0.0
         #: Whether another process was found to have the lease.
         self.lost = False
 
@@ -139,6 +142,7 @@ class Driven:
                 parts.steps,
                 parts.clock,
                 leave_on=(GeneratorExit, asyncio.CancelledError, StoreError),
+                before_effect=self._check,
             )
             async with contextlib.aclosing(driving):
                 async for progress in driving:
@@ -220,6 +224,8 @@ class Driven:
             hints_seen=self._seen,
         )
         self._recording = True
+        # Before it is asked: how long the answer was under way, nobody knows.
+        self._recorded_at = self._parts.clock.now()
         try:
             signals = await self._patiently(lambda: self._parts.store.append(step))
         finally:
@@ -235,7 +241,7 @@ class Driven:
             _log.warning("store_unavailable", relaunch_id=self._stored.run.relaunch_id)
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(StoreUnavailable),
-            wait=wait_exponential_jitter(initial=0.05, max=2.0, jitter=0.1),
+            wait=wait_random_exponential(multiplier=0.1, max=2.0),
             sleep=self._sleep,
         ):
             with attempt:
@@ -246,7 +252,9 @@ class Driven:
         await self._parts.clock.wait(seconds, asyncio.Event())
 
     async def _check(self) -> None:
-        """Right before a call with an effect that had to wait: is the lease still ours?"""
+        """Right before a call with an effect: is the lease still ours? It was, when last stored."""
+        if self._parts.clock.now() - self._recorded_at < FRESH:
+            return
         relaunch_id = self._stored.run.relaunch_id
         if not await self._patiently(
             lambda: self._parts.store.holds(relaunch_id, self._stored.epoch)

@@ -422,3 +422,42 @@ class TestBlocking:
             return found
 
         assert asyncio.run(unfinished()) == ()
+
+
+class FreezesBeforeTheLaunch(MemoryRunStore):
+    """The process stands still between recording a launch and making it; somebody takes over."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        super().__init__()
+        self.clock = clock
+        self.frozen = False
+
+    async def append(self, step: Step) -> Signals:
+        signals = await super().append(step)
+        if step.entry.progress.phase == "launching" and not self.frozen:
+            self.frozen = True
+            await self.clock.wait(60, asyncio.Event())
+        return signals
+
+
+def test_a_process_that_stood_still_checks_its_lease_before_it_launches() -> None:
+    async def main() -> None:
+        clock = VirtualClock()
+        store = FreezesBeforeTheLaunch(clock)
+        here = Setting(store=store, teardown_seconds=10)
+        # Recorded, but the answer of the store has not arrived: that is when the process freezes.
+        first = here.relauncher()
+        relaunch = first.start("ann", 1002)
+        while not store.frozen:
+            await asyncio.sleep(1)
+        runtime: Any = first._runtime
+        runtime._working.cancel()
+        await asyncio.sleep(embedded.LEASE + 1)
+        async with here.relauncher() as second:
+            outcome = await (await second.attach(relaunch.relaunch_id))
+            await asyncio.sleep(120)
+        assert outcome.outcome == "launched"
+        assert here.platform.calls.count(("launch", 1002)) == 2, "the probe, and one launch"
+        await first.aclose()
+
+    run_virtual(main())
