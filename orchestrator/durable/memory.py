@@ -176,7 +176,7 @@ class MemoryRunStore:
     async def admit(self, relaunch_id: str, *, at: float, most: int) -> int | None:
         """Let the run begin, or say how many are before it."""
         mine = self._find(relaunch_id)
-        if mine.stored.admitted:
+        if mine.stored.admitted or mine.stored.finished_at is not None:
             return None
         mine.asked_at = at
         unfinished = [k for k in self._kept.values() if k.stored.finished_at is None]

@@ -237,8 +237,8 @@ class SQLiteRunStore:
         """Let the run begin, or say how many are before it."""
 
         def job(db: sqlite3.Connection) -> int | None:
-            admitted, number, *place = self._one(db, sql.TO_ADMIT, relaunch_id)
-            if admitted:
+            has_begun, number, *place = self._one(db, sql.TO_ADMIT, relaunch_id)
+            if has_begun:
                 return None
             (going,) = db.execute(sql.GOING, (self.consumer, at)).fetchone()
             (ahead,) = db.execute(sql.AHEAD, (self.consumer, at - STANDING, *place)).fetchone()

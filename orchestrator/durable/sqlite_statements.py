@@ -33,7 +33,10 @@ TO_RECORD = (
     "SELECT number, version, epoch, due_at, finished_at, hints, hinted, abort_requested"
     f" FROM runs WHERE {_THIS}"
 )
-TO_ADMIT = f"SELECT admitted, number, priority, created_at, relaunch_id FROM runs WHERE {_THIS}"
+TO_ADMIT = (
+    "SELECT admitted OR finished_at IS NOT NULL, number, priority, created_at, relaunch_id"
+    f" FROM runs WHERE {_THIS}"
+)
 NUMBER = f"SELECT number, finished_at FROM runs WHERE {_THIS}"
 LEASE = f"SELECT epoch, finished_at FROM runs WHERE {_THIS}"
 SIGNALS = f"SELECT hints, hinted, abort_requested FROM runs WHERE {_THIS}"

@@ -197,7 +197,7 @@ class RunStore(Protocol):
     async def admit(self, relaunch_id: str, *, at: float, most: int) -> int | None:
         """Let the run begin if fewer than ``most`` are in flight (``None``), else how many wait
         before it. The line is in order of priority, then of coming; whoever has not asked for
-        :data:`STANDING` seconds has left it. Asking again is harmless.
+        :data:`STANDING` seconds has left it. Asking again is harmless, and after the end, too.
         """
 
     async def journal(self, relaunch_id: str, *, after: int = 0) -> tuple[Entry, ...]:

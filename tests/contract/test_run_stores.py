@@ -524,6 +524,9 @@ async def test_as_many_begin_as_may_and_the_others_stand_in_line(stores: Stores)
     assert await store.admit("c", at=T0 + 2, most=2) is None
     assert await store.admit("d", at=T0 + 2, most=2) == 0
     assert await store.admit("d", at=T0 + 2, most=3) is None
+    assert await store.admit("a", at=T0 + 2, most=0) is None
+    await ended(store, new_run("never in line"))
+    assert await store.admit("never in line", at=T0 + 2, most=0) is None
     with pytest.raises(UnknownRelaunch):
         await store.admit("nothing", at=T0, most=1)
 
