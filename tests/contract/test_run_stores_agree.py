@@ -70,6 +70,11 @@ class Agreeing(RuleBasedStateMachine):
         found = self.ask(lambda store: store.load(relaunch_id))
         return found if isinstance(found, StoredRun) else None
 
+    def lives(self, owner: str) -> None:
+        """In a fleet, which owner lives is not the store's business: there, each does for ever."""
+        until = T0 + (3 if self.store.engine == "embedded" else 1e9)
+        self.ask(lambda store: store.beat(owner, until=until))
+
     def at(self, which: int) -> str:
         """The id of a run that was begun (and perhaps pruned since)."""
         return "nothing" if which == NONE else self.begun[-1 - which % len(self.begun)]
@@ -84,9 +89,8 @@ class Agreeing(RuleBasedStateMachine):
 
     @initialize()
     def it_begins(self) -> None:
-        until = T0 + (3 if self.store.engine == "embedded" else 1e9)
-        self.ask(lambda store: store.beat("me", until=until))
-        self.ask(lambda store: store.beat("you", until=until))
+        for owner in ("me", "you"):
+            self.lives(owner)
         for user_id in ("ann", "bób"):
             self.begin(user_id, again=False)
 
@@ -124,6 +128,8 @@ class Agreeing(RuleBasedStateMachine):
     @rule(owner=OWNERS)
     def retire(self, owner: str) -> None:
         self.ask(lambda store: store.retire(owner))
+        if self.store.engine == "fleet":
+            self.lives(owner)
 
     @rule(which=RUNS, state=STATES, waits_for=TARGETS, wait=PASSING, seen=st.integers(0, 2))
     def append(
