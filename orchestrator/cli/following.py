@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections.abc import AsyncIterator
 
 from orchestrator.cli.connect import Connected
 from orchestrator.cli.display import display
@@ -16,11 +17,14 @@ from orchestrator.cli.stores import is_driven
 from orchestrator.durable.handle import AsyncDurableRelaunch
 from orchestrator.durable.runtime import outcome_so_far
 from orchestrator.durable.store import RunStore
+from orchestrator.errors import StoreUnavailable
 from orchestrator.handles import AsyncRelaunch
-from orchestrator.progress import Outcome, interrupted_of
+from orchestrator.progress import Outcome, Progress, interrupted_of
 
 #: Seconds after which a fleet that has not begun is asked about.
 _NO_WORKER = 5.0
+#: Seconds between two questions whether a store is back.
+_COME_BACK = 0.5
 
 
 def say(text: str) -> None:
@@ -67,7 +71,7 @@ async def follow_durable(
         asking = asyncio.create_task(_ask_for_a_worker(store, handle))
         try:
             with display() as shown:
-                async for progress in handle.events():
+                async for progress in _patiently(handle):
                     asking.cancel()
                     shown.show(progress)
         finally:
@@ -79,6 +83,24 @@ async def follow_durable(
     relaunch_id = await handle.accepted()
     await parts.relauncher.aclose(grace=0)
     return await left(store, relaunch_id)
+
+
+async def _patiently(handle: AsyncDurableRelaunch) -> AsyncIterator[Progress]:
+    """Every progress, also while the store is away for a while: whoever drives it waits as well."""
+    after, told = 0, False
+    while True:
+        try:
+            async for progress in handle.events(after=after):
+                after = progress.sequence
+                yield progress
+            return
+        except StoreUnavailable as error:
+            if time.time() > handle.run.deadline_at:
+                raise
+            if not told:
+                say(f"The store is away, so the relaunch waits where it is: {error}")
+            told = True
+            await asyncio.sleep(_COME_BACK)
 
 
 async def left(store: RunStore, relaunch_id: str) -> Outcome:

@@ -6,6 +6,8 @@ import json
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.cli.processes import (
     await_line,
     await_requests,
@@ -18,7 +20,7 @@ from tests.cli.processes import (
     unfinished,
 )
 from tests.cli.test_cli import KEY, relaunch, serving
-from tests.postgres import postgres_server, postgres_url
+from tests.postgres import OurServer, PostgresServer, postgres_server, postgres_url
 
 __all__ = ["postgres_server", "postgres_url"]
 
@@ -116,3 +118,23 @@ def test_on_postgresql_a_worker_of_the_fleet_drives_what_a_run_starts(postgres_u
         assert (code, outcome["reason"]) == (130, "joined")
         assert KEY not in outcome["message"]
         assert len(unfinished(env)) == 1
+
+
+def test_a_run_outlasts_a_database_that_is_away_for_a_while(
+    postgres_server: PostgresServer, postgres_url: str
+) -> None:
+    if not isinstance(postgres_server, OurServer):
+        pytest.skip("the server is not ours to stop")
+    with serving() as (sandbox, env):
+        env |= {"RELAUNCH_STORE__URL": postgres_url}
+        with running(env, *run_command()) as process:
+            await_line(process, "No worker has begun")
+            postgres_server.stop()
+            try:
+                await_line(process, "The store is away")
+            finally:
+                postgres_server.start()
+            with running(env, "worker", "--quiet"):
+                code, outcome = end_of(process)
+        assert (code, outcome["outcome"]) == (0, "launched")
+        assert sandbox.ledger.launches() == [outcome["lab_instance_id"]]
