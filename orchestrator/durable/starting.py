@@ -73,6 +73,7 @@ def _is_harmless(run: Run) -> bool:
 
 
 def _superseded(stored: StoredRun, at: float) -> Step:
+    at = max(at, stored.updated_at)  # the holder may have moved on since, or its clock be ahead
     run, _ = step(stored.run, v.AbortRequested(at=at, reason="superseded"))
     progress = progress_of(run, sequence=stored.version + 1, at=at, calling=None, next_look_at=None)
     return Step(
