@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from orchestrator.durable.driver import Driven
 from orchestrator.durable.store import RunStore
@@ -15,11 +15,17 @@ GRACE = 5.0
 
 
 class Driving:
-    """See the module's docstring."""
+    """See the module's docstring.
 
-    def __init__(self, store: RunStore, clock: AsyncClock) -> None:
+    ``missed`` is called when something has reached a run that has just been let go here.
+    """
+
+    def __init__(
+        self, store: RunStore, clock: AsyncClock, missed: Callable[[], object] = lambda: None
+    ) -> None:
         self._store = store
         self._clock = clock
+        self._missed = missed
         self._runs: dict[str, tuple[Driven, asyncio.Task[None]]] = {}
         self._asking: set[asyncio.Task[None]] = set()
 
@@ -58,6 +64,8 @@ class Driving:
             return  # The next step's append brings them.
         if relaunch_id in self._runs:
             self._runs[relaunch_id][0].take(signals)
+        else:
+            self._missed()
 
     async def leave(self, relaunch_ids: Iterable[str] | None, grace: float) -> None:
         """Leave these runs (``None``: all) to others; calls under way get ``grace`` seconds."""

@@ -1,7 +1,8 @@
 """The embedded runtime: one asyncio loop drives the runs of the store that this process shares.
 
 * A run is driven by whoever holds its lease. This process says that it lives every
-  :data:`BEAT` seconds; what a silent process held is free :data:`LEASE` seconds later.
+  :data:`BEAT` seconds, however long the store takes to find what is due; what a silent process
+  held is free :data:`LEASE` seconds later.
 * A run that waits for long is parked: it costs a row in the store, and nothing here.
 * It drives the runs that were started or attached here; after :meth:`resume_all` every run of the
   store that nobody living drives, each at the moment it is due.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import socket
 import uuid
@@ -39,17 +41,28 @@ class EmbeddedRuntime(Runtime):
     """See the module's docstring."""
 
     def __init__(
-        self, parts: Parts, *, owner: str | None = None, park_after: float = PARK_AFTER
+        self,
+        parts: Parts,
+        *,
+        owner: str | None = None,
+        park_after: float = PARK_AFTER,
+        lease: float = LEASE,
+        beat: float = BEAT,
     ) -> None:
         super().__init__(parts.store, parts.clock)
         self.owner = owner or f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._parts = parts
         self._park_after = park_after
-        self._driving = Driving(parts.store, parts.clock)
+        self._lease = lease
+        self._beat = beat
+        self._driving = Driving(
+            parts.store, parts.clock, missed=lambda: self._look(self.clock.now())
+        )
         #: Runs to be seen to an end here; those that others began only after resume_all().
         self._mine: set[str] = set()
-        #: Runs whose lease this process has, driven or parked.
-        self._held: set[str] = set()
+        #: Runs whose lease this process has, and when a parked one is to be gone on with.
+        self._held: dict[str, float] = {}
+        self._claiming: set[str] = set()
         self._broken: set[str] = set()
         self._all = False
         self._working: asyncio.Task[None] | None = None
@@ -63,7 +76,7 @@ class EmbeddedRuntime(Runtime):
         async with self._opening:
             if self._working is not None:
                 return
-            await self.store.beat(self.owner, until=self.clock.now() + LEASE)
+            await self.store.beat(self.owner, until=self.clock.now() + self._lease)
             self._working = asyncio.create_task(self._work(), name="relaunches")
 
     async def close(self, *, grace: float = GRACE) -> None:
@@ -128,54 +141,92 @@ class EmbeddedRuntime(Runtime):
             self._wake.set()
 
     async def _work(self) -> None:
-        alive_until = self.clock.now() + LEASE
-        beat_at = self.clock.now() + BEAT
+        await asyncio.gather(self._say_that_it_lives(), self._take_up_what_is_due())
+
+    async def _say_that_it_lives(self) -> None:
+        alive_until = self.clock.now() + self._lease
         while True:
+            await self.clock.wait(self._beat, asyncio.Event())
             now = self.clock.now()
             if now >= alive_until:
                 # Silent for too long: others may have taken what was held here.
                 self._held.clear()
                 self._changed(None)
-            self._look_at = now + LEASE
             try:
-                if now >= beat_at:
-                    await self.store.beat(self.owner, until=now + LEASE)
-                    alive_until, beat_at = now + LEASE, now + BEAT
+                await self.store.beat(self.owner, until=now + self._lease)
+                alive_until = now + self._lease
+            except StoreUnavailable:
+                _log.warning("store_unavailable")
+
+    async def _take_up_what_is_due(self) -> None:
+        while True:
+            now = self.clock.now()
+            self._look_at = now + self._beat
+            try:
                 if self._all or self._mine:
                     await self._take_up(now)
             except StoreUnavailable:
                 _log.warning("store_unavailable")
-                self._look(now + BEAT / 2)
+                self._look(now + self._beat / 2)
             # Whatever woke it so far is in the plan already.
             self._wake.clear()
-            next_at = min(self._look_at, beat_at)
-            await self.clock.wait(max(0.0, next_at - self.clock.now()), self._wake)
+            await self.clock.wait(max(0.0, self._look_at - self.clock.now()), self._wake)
 
     async def _take_up(self, now: float) -> None:
         """Drive what is due, and plan the next look."""
-        due = await self.store.due(self.owner, at=now, limit=AT_ONCE)
-        wanted = [i for i in due if self._is_wanted(i)]
-        await asyncio.gather(*(self._drive(relaunch_id) for relaunch_id in wanted))
-        if len(due) == AT_ONCE and wanted:
+        limit = AT_ONCE
+        while True:
+            due = await self.store.due(self.owner, at=now, limit=limit)
+            wanted = [i for i in due if self._is_wanted(i)]
+            if wanted or len(due) < limit:
+                break
+            # Nothing but what others have begun, or what is driven here already: look behind it.
+            limit *= 4
+        tried = await asyncio.gather(
+            *(self._drive(relaunch_id) for relaunch_id in wanted), return_exceptions=True
+        )
+        for failed in tried:
+            if failed is not None:
+                raise failed
+        if len(due) == limit:
             self._look(now)
             return
+        self._give_up(self._gone_from_here(due, now))
         next_due = await self.store.next_due(self.owner, after=now)
         if next_due is not None:
             self._look(next_due)
 
+    def _gone_from_here(self, due: Iterable[str], now: float) -> list[str]:
+        """Parked runs that should be due by now: they are not, so another process has them."""
+        free = {*due, *self._claiming}
+        return [
+            relaunch_id
+            for relaunch_id, wake_at in self._held.items()
+            if wake_at <= now and relaunch_id not in free and relaunch_id not in self._driving
+        ]
+
+    def _give_up(self, relaunch_ids: Iterable[str]) -> None:
+        for relaunch_id in relaunch_ids:
+            self._held.pop(relaunch_id, None)
+            self._tell_followers(relaunch_id)
+
     def _is_wanted(self, relaunch_id: str) -> bool:
-        if relaunch_id in self._driving or relaunch_id in self._broken:
+        if relaunch_id in self._driving or relaunch_id in self._claiming | self._broken:
             return False
         return self._all or relaunch_id in self._mine
 
     async def _drive(self, relaunch_id: str) -> None:
+        self._claiming.add(relaunch_id)
         try:
             stored = await self.store.claim(relaunch_id, self.owner, at=self.clock.now())
         except UnknownRelaunch:
             stored = None
+        finally:
+            self._claiming.discard(relaunch_id)
         if stored is None:
+            self._give_up((relaunch_id,))
             return
-        self._held.add(relaunch_id)
+        self._held[relaunch_id] = math.inf
         driven = Driven(
             stored,
             self._parts,
@@ -186,13 +237,16 @@ class EmbeddedRuntime(Runtime):
         task.add_done_callback(lambda done: self._driven(relaunch_id, driven, done))
 
     def _driven(self, relaunch_id: str, driven: Driven, task: asyncio.Task[None]) -> None:
-        if driven.run_ended or driven.lost:
-            self._held.discard(relaunch_id)
-        if driven.run_ended:
+        # An end that could not be recorded any more is none: another process goes on with the run.
+        ended = driven.run_ended and not driven.lost
+        if ended or driven.lost:
+            self._held.pop(relaunch_id, None)
+        if ended:
             self._mine.discard(relaunch_id)
         elif task.cancelled() or task.exception() is not None:
             self._failed(relaunch_id, task)
         elif not driven.lost:
+            self._held[relaunch_id] = driven.wake_at
             self._look(driven.wake_at)
         self._tell_followers(relaunch_id)
 
@@ -201,7 +255,7 @@ class EmbeddedRuntime(Runtime):
         if not task.cancelled():
             error = type(task.exception()).__name__
             _log.error("driver_failed", relaunch_id=relaunch_id, reason=error)
-            self._held.discard(relaunch_id)
+            self._held.pop(relaunch_id, None)
             self._mine.discard(relaunch_id)
             self._broken.add(relaunch_id)
 

@@ -1,0 +1,257 @@
+"""Several processes, one store: who drives a run, and who hears of it, when things go wrong.
+
+What the simulation has found, told as short stories.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from orchestrator import Policy, Schedules
+from orchestrator.durable import embedded
+from orchestrator.durable.driver import Parts
+from orchestrator.durable.embedded import EmbeddedRuntime
+from orchestrator.durable.memory import MemoryRunStore
+from orchestrator.durable.starting import start
+from orchestrator.durable.store import Signals, Step, StoredRun
+from orchestrator.errors import LeaseLost, StoreUnavailable
+from orchestrator.machine.vocabulary import State
+from orchestrator.requests import new_run
+from orchestrator.testing import Async, InMemoryPlatform
+from orchestrator.testing.virtual import VirtualClock, run_virtual
+from orchestrator.waiting import FixedSchedule
+from tests.contract.stores import begun, next_step
+
+
+class Setting:
+    """A learner's lab, and processes that share a store."""
+
+    def __init__(self, store: MemoryRunStore | None = None, teardown_seconds: float = 50.0) -> None:
+        self.clock = VirtualClock()
+        self.platform = InMemoryPlatform(self.clock.now, teardown_seconds=teardown_seconds)
+        self.old = self.platform.add_running("ann", 1001)
+        self.store = store or MemoryRunStore()
+
+    def process(self, name: str, *, skew: float = 0.0) -> EmbeddedRuntime:
+        """One more process, whose clock may be wrong."""
+        platform: Any = Async(self.platform)
+        parts = Parts(
+            store=self.store,
+            platform=platform,
+            steps={"cancel": platform.cancel, "save": platform.save},
+            clock=VirtualClock(skew=skew),
+            schedules=Schedules(teardown=FixedSchedule(20)),
+        )
+        return EmbeddedRuntime(parts, owner=name)
+
+    async def started(self, process: EmbeddedRuntime, user_id: str = "ann") -> str:
+        """A relaunch that was begun there."""
+        run = new_run(user_id, 1002, Policy(), {}, self.clock.now())
+        return (await process.start(run)).stored.run.relaunch_id
+
+    async def comes_to(self, state: State, relaunch_id: str) -> StoredRun:
+        """Wait until the run is in that state."""
+        while True:
+            stored = await self.store.load(relaunch_id)
+            if stored.run.state is state:
+                return stored
+            await asyncio.sleep(0.1)
+
+
+def test_whoever_waits_hears_of_the_end_that_came_in_a_process_with_another_clock() -> None:
+    async def main() -> None:
+        here = Setting()
+        first, second = here.process("first"), here.process("second", skew=30.0)
+        relaunch_id = await here.started(first)
+        waiting = asyncio.create_task(first.outcome(relaunch_id))
+        await here.comes_to(State.TEARING_DOWN, relaunch_id)
+        # For this clock the first process is dead, however often it says that it lives; and as the
+        # processes of an SQLite file do, it says only that something has changed.
+        setattr(here.store._watchers, "tell", lambda relaunch_id: None)  # noqa: B010 - see above
+        await second.resume_all()
+        stored = await here.comes_to(State.LAUNCHED, relaunch_id)
+        await asyncio.sleep(embedded.LEASE + 25)
+        assert stored.epoch > 1
+        assert waiting.done()
+        assert (await waiting).outcome == "launched"
+        await first.close()
+        await second.close()
+
+    run_virtual(main())
+
+
+class Falters(MemoryRunStore):
+    """Its claims fail or take their time, as told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before_claim: list[Callable[[], Awaitable[None]]] = []
+        self.claims: Counter[str] = Counter()
+
+    async def claim(
+        self, relaunch_id: str, owner: str, *, at: float, take_over: bool = False
+    ) -> StoredRun | None:
+        self.claims[relaunch_id] += 1
+        if self.before_claim:
+            await self.before_claim.pop(0)()
+        return await super().claim(relaunch_id, owner, at=at, take_over=take_over)
+
+
+async def _fails() -> None:
+    raise StoreUnavailable("away")
+
+
+async def _takes_its_time() -> None:
+    await asyncio.sleep(3.0)
+
+
+def test_a_run_that_is_being_claimed_is_not_claimed_again() -> None:
+    async def main() -> None:
+        store = Falters()
+        here = Setting(store)
+        process = here.process("me")
+        await process.open()
+        store.before_claim = [_fails, _takes_its_time]
+        ids = [await here.started(process, user) for user in ("ann", "bob")]
+        await asyncio.sleep(100)
+        assert [(await store.load(i)).run.state for i in ids] == [State.LAUNCHED] * 2
+        # Bob had no lab, so nothing was waited for, and nothing gone on with.
+        assert store.claims[ids[1]] == 1
+        await process.close()
+
+    run_virtual(main())
+
+
+class LosesTheLeaseAtTheEnd(MemoryRunStore):
+    """Another process takes the run over just before its end is recorded, and dies."""
+
+    is_taken = False
+
+    async def append(self, step: Step) -> Signals:
+        if step.run.state.is_terminal and not self.is_taken:
+            self.is_taken = True
+            await self.claim(step.run.relaunch_id, "other", at=0.0, take_over=True)
+            await self.beat("other", until=step.entry.progress.at + 10.0)
+            raise LeaseLost("taken over")
+        return await super().append(step)
+
+
+def test_a_run_whose_end_could_not_be_recorded_is_still_seen_to() -> None:
+    async def main() -> None:
+        here = Setting(LosesTheLeaseAtTheEnd())
+        process = here.process("me")
+        relaunch_id = await here.started(process)
+        async with asyncio.timeout(300):
+            outcome = await process.outcome(relaunch_id)
+        assert outcome.outcome == "launched"
+        assert len(here.platform.launches()) == 1
+        await process.close()
+
+    run_virtual(main())
+
+
+class IsSlowToFind(MemoryRunStore):
+    """Takes long to tell the first process what is due."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.claimed_by: list[str] = []
+
+    async def claim(
+        self, relaunch_id: str, owner: str, *, at: float, take_over: bool = False
+    ) -> StoredRun | None:
+        self.claimed_by.append(owner)
+        return await super().claim(relaunch_id, owner, at=at, take_over=take_over)
+
+    async def due(self, owner: str | None, *, at: float, limit: int = 1000) -> tuple[str, ...]:
+        if owner == "first":
+            await asyncio.sleep(12.0)
+        return await super().due(owner, at=at, limit=limit)
+
+
+def test_a_process_says_that_it_lives_however_long_the_store_takes_to_find_what_is_due() -> None:
+    async def main() -> None:
+        store = IsSlowToFind()
+        here = Setting(store)
+        first, second = here.process("first"), here.process("second")
+        relaunch_id = await here.started(first)
+        await here.comes_to(State.TEARING_DOWN, relaunch_id)
+        await second.resume_all()
+        async with asyncio.timeout(300):
+            await first.outcome(relaunch_id)
+        assert set(store.claimed_by) == {"first"}
+        await first.close()
+        await second.close()
+
+    run_virtual(main())
+
+
+class AnswersLate(MemoryRunStore):
+    """What is recorded during a teardown is answered a second later."""
+
+    async def append(self, step: Step) -> Signals:
+        signals = await super().append(step)
+        if step.run.state is State.TEARING_DOWN:
+            await asyncio.sleep(1.0)
+        return signals
+
+    async def signals(self, relaunch_id: str) -> Signals:
+        await asyncio.sleep(0.2)
+        return await super().signals(relaunch_id)
+
+
+def test_a_hint_that_comes_while_the_run_is_being_parked_wakes_it_at_once() -> None:
+    async def main() -> None:
+        here = Setting(AnswersLate(), teardown_seconds=0.2)
+        process = here.process("me")
+        relaunch_id = await here.started(process)
+        await here.comes_to(State.TEARING_DOWN, relaunch_id)
+        await asyncio.sleep(0.85)
+        began = here.clock.now()
+        # From another process, which shares nothing but the store.
+        await here.store.hint(here.old, at=began)
+        await here.comes_to(State.LAUNCHED, relaunch_id)
+        assert here.clock.now() - began < 0.4
+        await process.close()
+
+    run_virtual(main())
+
+
+def test_what_nobody_here_began_keeps_nothing_of_ours_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(embedded, "AT_ONCE", 4)
+
+    async def main() -> None:
+        here = Setting()
+        for number in range(30):
+            run = new_run(f"other-{number}", 1002, Policy(), {}, here.clock.now() - 60.0)
+            await here.store.create(run, at=here.clock.now() - 60.0)
+        process = here.process("me")
+        relaunch_id = await here.started(process)
+        async with asyncio.timeout(100):
+            assert (await process.outcome(relaunch_id)).outcome == "launched"
+        await process.close()
+
+    run_virtual(main())
+
+
+def test_a_superseded_run_does_not_end_before_its_last_step() -> None:
+    async def main() -> None:
+        store = MemoryRunStore()
+        clock = VirtualClock()
+        run = new_run("ann", 1001, Policy(), {}, clock.now())
+        stored = await begun(store, run)
+        await store.append(next_step(stored, State.SURVEYING))
+        other = new_run("ann", 1002, Policy(), {}, clock.now())
+        await start(store, other, at=clock.now() - 5.0, on_conflict="supersede")
+        times = [e.progress.at for e in await store.journal(run.relaunch_id)]
+        assert len(times) == 2
+        assert times == sorted(times)
+
+    run_virtual(main())
