@@ -68,7 +68,8 @@ CREATE UNIQUE INDEX runs_by_key ON runs (idempotency_key, consumer)
 CREATE INDEX runs_due ON runs (consumer, due_at) WHERE finished_at IS NULL;
 CREATE INDEX runs_by_target ON runs (target, consumer)
     WHERE finished_at IS NULL AND target IS NOT NULL;
-CREATE INDEX runs_in_line ON runs (consumer, admitted, priority, created_at, relaunch_id)
+CREATE INDEX runs_in_line
+    ON runs (consumer, admitted, priority, created_at, relaunch_id, asked_at)
     WHERE finished_at IS NULL;
 CREATE INDEX runs_history ON runs (consumer, created_at, relaunch_id);
 CREATE INDEX runs_of_learner ON runs (user_id, consumer, created_at, relaunch_id);

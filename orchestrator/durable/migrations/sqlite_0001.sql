@@ -42,7 +42,9 @@ CREATE INDEX runs_due ON runs (consumer, due_at) WHERE finished_at IS NULL;
 CREATE INDEX runs_by_target ON runs (target, consumer)
     WHERE finished_at IS NULL AND target IS NOT NULL;
 
-CREATE INDEX runs_in_line ON runs (consumer, admitted, priority, created_at, relaunch_id)
+-- Everything that standing in line asks for, so that it needs no look at the runs.
+CREATE INDEX runs_in_line
+    ON runs (consumer, admitted, priority, created_at, relaunch_id, asked_at)
     WHERE finished_at IS NULL;
 
 CREATE INDEX runs_history ON runs (consumer, created_at, relaunch_id);
