@@ -17,7 +17,7 @@ from typing import TypeVar
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from orchestrator.drivers import drive_async
-from orchestrator.durable.store import Entry, RunStore, Signals, Step, StoredRun
+from orchestrator.durable.store import STANDING, Entry, RunStore, Signals, Step, StoredRun
 from orchestrator.errors import LeaseLost, StoreError, StoreUnavailable
 from orchestrator.logs import get_logger
 from orchestrator.machine import vocabulary as v
@@ -31,10 +31,12 @@ T = TypeVar("T")
 
 _log = get_logger("orchestrator.durable")
 
-#: Seconds for which what was just recorded proves that the lease is still ours.
-FRESH = 0.5
-#: Seconds between two questions whether it is this run's turn to begin.
-ASK_AGAIN = 1.0
+#: Seconds for which what the store has said shows that the lease is ours. Whoever takes a run over
+#: looks for much longer what a call that was about to be made has done.
+FRESH = 2.0
+#: Seconds between two questions whether it is this run's turn to begin: so many, and so many more
+#: for each that is before it, but never so many that its place would be lost.
+ASK_AGAIN, ASK_AGAIN_FOR_EACH = 1.0, 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +98,8 @@ class Driven:
         self._told = stored.hints_seen
         self._leaving = False
         self._recording = False
-        self._recorded_at = 0.0
+        #: When the store was last asked for what shows that the lease is ours.
+        self._sure_since = -math.inf
         #: Whether another process was found to have the lease.
         self.lost = False
 
@@ -133,6 +136,7 @@ class Driven:
         parts, session = self._parts, self._session
         tokens = before_effect.set(self._check), priority.set(self._stored.priority)
         try:
+            await self._recall_the_wait()
             self.take(self._stored.signals)
             if session.run.state is State.NEW and not await self._stand_in_line():
                 return
@@ -179,6 +183,17 @@ class Driven:
         inbox = self._session.inbox
         return bool(inbox.hints) or inbox.abort_requested
 
+    async def _recall_the_wait(self) -> None:
+        """A hint made the run due early; what it waits for is not over because of that."""
+        stored = self._stored
+        if not stored.version or stored.signals.hints <= stored.hints_seen:
+            return
+        last = await self._patiently(
+            lambda: self._parts.store.journal(stored.run.relaunch_id, after=stored.version - 1)
+        )
+        if last and last[-1].progress.next_look_at is not None:
+            self._session.wake_at = last[-1].progress.next_look_at
+
     async def _stand_in_line(self) -> bool:
         """Wait for this run's turn; says whether it has come (or the run is to end in line)."""
         parts, session = self._parts, self._session
@@ -200,7 +215,8 @@ class Driven:
                 await self._record(session.queue(ahead, parts.clock.now()))
             if self._leaving:
                 return False
-            await parts.clock.wait(ASK_AGAIN, wakeup)
+            patience = min(ASK_AGAIN + ASK_AGAIN_FOR_EACH * ahead, STANDING / 2)
+            await parts.clock.wait(patience, wakeup)
             wakeup.clear()
         return True
 
@@ -224,14 +240,23 @@ class Driven:
             hints_seen=self._seen,
         )
         self._recording = True
-        # Before it is asked: how long the answer was under way, nobody knows.
-        self._recorded_at = self._parts.clock.now()
         try:
-            signals = await self._patiently(lambda: self._parts.store.append(step))
+            signals = await self._surely(lambda: self._parts.store.append(step))
         finally:
             self._recording = False
         self._stepped()
         self.take(signals)
+
+    async def _surely(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Make a call of the store that shows, by its answer, that the lease was ours."""
+
+        async def ask() -> tuple[float, T]:
+            # Before it is asked: how long the answer was under way, nobody knows.
+            asked_at = self._parts.clock.now()
+            return asked_at, await call()
+
+        self._sure_since, answer = await self._patiently(ask)
+        return answer
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         """Repeat a call of the store while the store is away; the run's deadline bounds nothing."""
@@ -253,10 +278,8 @@ class Driven:
 
     async def _check(self) -> None:
         """Right before a call with an effect: is the lease still ours? It was, when last stored."""
-        if self._parts.clock.now() - self._recorded_at < FRESH:
-            return
-        relaunch_id = self._stored.run.relaunch_id
-        if not await self._patiently(
-            lambda: self._parts.store.holds(relaunch_id, self._stored.epoch)
-        ):
-            raise LeaseLost(f"Relaunch {relaunch_id} is driven by another process now.")
+        store, relaunch_id = self._parts.store, self._stored.run.relaunch_id
+        # Once more if the process, or the answer, stood still meanwhile.
+        while self._parts.clock.now() - self._sure_since >= FRESH:
+            if not await self._surely(lambda: store.holds(relaunch_id, self._stored.epoch)):
+                raise LeaseLost(f"Relaunch {relaunch_id} is driven by another process now.")

@@ -156,6 +156,8 @@ class Run:
             for name, initial in _initial()
             if (value := getattr(self, name)) is not initial and value != initial
         }
+        given = held["parameters"].items()
+        held["parameters"] = {name: value for name, value in given if value not in (None, [], {})}
         return json.dumps({"schema": SCHEMA, **held}, separators=(",", ":"))
 
     @classmethod
