@@ -22,7 +22,7 @@ from orchestrator.durable.store import Signals, Step, StoredRun
 from orchestrator.errors import LeaseLost, StoreUnavailable
 from orchestrator.machine.vocabulary import State
 from orchestrator.requests import new_run
-from orchestrator.testing import Async, InMemoryPlatform
+from orchestrator.testing import Async, InMemoryPlatform, LosesLaunchRequest
 from orchestrator.testing.virtual import VirtualClock, run_virtual
 from orchestrator.waiting import FixedSchedule
 from tests.contract.stores import begun, next_step
@@ -31,9 +31,14 @@ from tests.contract.stores import begun, next_step
 class Setting:
     """A learner's lab, and processes that share a store."""
 
-    def __init__(self, store: MemoryRunStore | None = None, teardown_seconds: float = 50.0) -> None:
+    def __init__(
+        self,
+        store: MemoryRunStore | None = None,
+        teardown_seconds: float = 50.0,
+        platform: Callable[..., InMemoryPlatform] = InMemoryPlatform,
+    ) -> None:
         self.clock = VirtualClock()
-        self.platform = InMemoryPlatform(self.clock.now, teardown_seconds=teardown_seconds)
+        self.platform = platform(self.clock.now, teardown_seconds=teardown_seconds)
         self.old = self.platform.add_running("ann", 1001)
         self.store = store or MemoryRunStore()
 
@@ -49,9 +54,9 @@ class Setting:
         )
         return EmbeddedRuntime(parts, owner=name)
 
-    async def started(self, process: EmbeddedRuntime, user_id: str = "ann") -> str:
+    async def started(self, process: EmbeddedRuntime, user_id: str = "ann", **policy: Any) -> str:
         """A relaunch that was begun there."""
-        run = new_run(user_id, 1002, Policy(), {}, self.clock.now())
+        run = new_run(user_id, 1002, Policy(**policy), {"relaunch_id": user_id}, self.clock.now())
         return (await process.start(run)).stored.run.relaunch_id
 
     async def comes_to(self, state: State, relaunch_id: str) -> StoredRun:
@@ -217,6 +222,60 @@ def test_a_hint_that_comes_while_the_run_is_being_parked_wakes_it_at_once() -> N
         await here.store.hint(here.old, at=began)
         await here.comes_to(State.LAUNCHED, relaunch_id)
         assert here.clock.now() - began < 0.4
+        await process.close()
+
+    run_virtual(main())
+
+
+def test_hints_do_not_hurry_the_looks_for_a_launch_whose_answer_was_lost() -> None:
+    async def main() -> None:
+        here = Setting(platform=LosesLaunchRequest)
+        process = here.process("me")
+        relaunch_id = await here.started(process, probe=False)
+        async with asyncio.timeout(300):
+            while (await here.store.load(relaunch_id)).run.state is not State.LAUNCHED:
+                await asyncio.sleep(0.7)
+                await here.store.hint(here.old, at=here.clock.now())
+        journal = [entry.progress for entry in await here.store.journal(relaunch_id)]
+        lost = next(p.at for p in journal if p.phase == "backing_off")
+        again = next(p.at for p in journal if p.calling == "launch" and p.at > lost)
+        assert again - lost >= 1 + 2 + 4 + 8
+        await process.close()
+
+    run_virtual(main())
+
+
+class AnswersAfterALongPause(MemoryRunStore):
+    """The process stands still before the intent to launch is answered, and again before the
+    question whether the lease still holds is. Meanwhile another process takes the run over.
+    """
+
+    pauses = 0
+
+    async def append(self, step: Step) -> Signals:
+        signals = await super().append(step)
+        if step.entry.progress.calling == "launch" and step.run.displaced:
+            await asyncio.sleep(4.0)
+        return signals
+
+    async def holds(self, relaunch_id: str, epoch: int) -> bool:
+        holds = await super().holds(relaunch_id, epoch)
+        self.pauses += 1
+        if self.pauses == 1:
+            await self.claim(relaunch_id, "other", at=0.0, take_over=True)
+            await asyncio.sleep(40.0)
+        return holds
+
+
+def test_nothing_is_launched_on_the_strength_of_an_answer_that_was_long_under_way() -> None:
+    async def main() -> None:
+        here = Setting(AnswersAfterALongPause())
+        process = here.process("me")
+        relaunch_id = await here.started(process)
+        await here.store.beat("other", until=here.clock.now() + 3600.0)
+        await asyncio.sleep(300)
+        assert (await here.store.load(relaunch_id)).owner == "other"
+        assert here.platform.launches() == []
         await process.close()
 
     run_virtual(main())
