@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from functools import cache
 from typing import Any, TypeVar
@@ -40,7 +40,12 @@ def to_plain(value: object) -> Any:
 
 def from_plain(kind: type[T], data: object) -> T:
     """Build a ``kind`` from what :func:`to_plain` made. Raises ``ValueError`` naming the path."""
-    return typing.cast(T, _read(kind, data, kind.__name__))
+    read = _reader(typing.cast(Any, kind))
+    try:
+        return typing.cast(T, read(data))
+    except _Misfit as misfit:
+        where = f"{kind.__name__}{misfit.path}"
+        raise ValueError(f"{where}: {misfit.found} does not fit here") from None
 
 
 def wrong_types(value: object) -> Iterator[tuple[str, str]]:
@@ -49,8 +54,8 @@ def wrong_types(value: object) -> Iterator[tuple[str, str]]:
     for f in dataclasses.fields(typing.cast(Any, value)):
         held = getattr(value, f.name)
         try:
-            _read(hints[f.name], to_plain(held), f.name)
-        except (ValueError, TypeError):
+            _reader(hints[f.name])(to_plain(held))
+        except (_Misfit, ValueError, TypeError):
             yield f.name, f"{held!r} is not a value it takes."
 
 
@@ -64,48 +69,88 @@ def _hints(kind: Any) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 
-def _read(kind: Any, data: Any, path: str) -> Any:
+class _Misfit(Exception):
+    """Data that is not of its kind; ``path`` leads to it from where reading began."""
+
+    def __init__(self, data: object) -> None:
+        self.found = type(data).__name__
+        self.path = ""
+
+    def within(self, place: str) -> _Misfit:
+        self.path = place + self.path
+        return self
+
+
+@cache
+def _reader(kind: Any) -> Callable[[Any], Any]:
+    """What reads a ``kind``: made once for each, since whole runs are read again and again."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
-        return _read_union(arguments, data, path)
+        return _union_reader(arguments)
     if origin is typing.Literal:
-        return _expect(data in arguments, data, path)
+        return lambda data: _expect(data in arguments, data)
     if origin is tuple:
-        _expect(isinstance(data, list | tuple), data, path)
-        return tuple(_read(arguments[0], item, f"{path}[{n}]") for n, item in enumerate(data))
+        return _tuple_reader(_reader(arguments[0]))
     if origin is not None and issubclass(origin, Mapping):
-        _expect(isinstance(data, Mapping), data, path)
-        return {key: _read(arguments[1], item, f"{path}.{key}") for key, item in data.items()}
+        return _mapping_reader(_reader(arguments[1]))
     if dataclasses.is_dataclass(kind):
-        return _read_dataclass(kind, data, path)
+        return _dataclass_reader(kind)
     if issubclass(kind, StrEnum):
-        _expect(isinstance(data, str) and data in set(kind), data, path)
-        return kind(data)
+        members = {member.value: member for member in kind}
+        return lambda data: members[_expect(isinstance(data, str) and data in members, data)]
     if kind is float:
-        return float(_expect(type(data) in (int, float), data, path))
-    return _expect(type(data) is kind, data, path)
+        return lambda data: float(_expect(type(data) in (int, float), data))
+    return lambda data: data if type(data) is kind else _expect(False, data)
 
 
-def _read_union(arguments: tuple[Any, ...], data: Any, path: str) -> Any:
-    if data is None:
-        return _expect(type(None) in arguments, data, path)
-    (kind,) = (a for a in arguments if a is not type(None))
-    return _read(kind, data, path)
+def _union_reader(arguments: tuple[Any, ...]) -> Callable[[Any], Any]:
+    (kind,) = (a for a in arguments if a is not types.NoneType)
+    read, optional = _reader(kind), types.NoneType in arguments
+    return lambda data: _expect(optional, data) if data is None else read(data)
 
 
-def _read_dataclass(kind: Any, data: Any, path: str) -> Any:
-    _expect(isinstance(data, Mapping), data, path)
+def _tuple_reader(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def read_all(data: Any) -> Any:
+        _expect(isinstance(data, list | tuple), data)
+        return tuple(_placed(read, item, f"[{n}]") for n, item in enumerate(data))
+
+    return read_all
+
+
+def _mapping_reader(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def read_all(data: Any) -> Any:
+        _expect(isinstance(data, Mapping), data)
+        return {key: _placed(read, item, f".{key}") for key, item in data.items()}
+
+    return read_all
+
+
+def _dataclass_reader(kind: Any) -> Callable[[Any], Any]:
     hints = _hints(kind)
-    return kind(
-        **{
-            f.name: _read(hints[f.name], data[f.name], f"{path}.{f.name}")
-            for f in dataclasses.fields(kind)
-            if f.name in data
-        }
-    )
+    readers = tuple((f.name, _reader(hints[f.name])) for f in dataclasses.fields(kind))
+
+    def read_all(data: Any) -> Any:
+        _expect(isinstance(data, Mapping), data)
+        held = {}
+        for name, read in readers:
+            if name in data:
+                try:
+                    held[name] = read(data[name])
+                except _Misfit as misfit:
+                    raise misfit.within(f".{name}") from None
+        return kind(**held)
+
+    return read_all
 
 
-def _expect(holds: bool, data: Any, path: str) -> Any:
+def _placed(read: Callable[[Any], Any], data: Any, place: str) -> Any:
+    try:
+        return read(data)
+    except _Misfit as misfit:
+        raise misfit.within(place) from None
+
+
+def _expect(holds: bool, data: Any) -> Any:
     if not holds:
-        raise ValueError(f"{path}: {type(data).__name__} does not fit here")
+        raise _Misfit(data)
     return data
