@@ -68,7 +68,7 @@ def resume(
     else:
         for outcome in outcomes:
             print(f"{outcome.relaunch_id}: {outcome.message}")
-        print(f"{len(outcomes)} relaunches.")
+        print(f"{len(outcomes)} relaunch{'' if len(outcomes) == 1 else 'es'}.")
     codes = {exit_code(outcome.outcome, outcome.reason) for outcome in outcomes} - {0}
     if exits.INTERRUPTED in codes:
         return exits.INTERRUPTED
