@@ -52,7 +52,7 @@ class Driving:
         """Fetch what was stored for these runs from outside (``None``: for all), and take it in."""
         wanted = list(self._runs) if relaunch_ids is None else relaunch_ids
         for relaunch_id in wanted:
-            if relaunch_id in self._runs:
+            if relaunch_id in self._runs and not self._runs[relaunch_id][0].run_ended:
                 task = asyncio.create_task(self._deliver(relaunch_id))
                 self._asking.add(task)
                 task.add_done_callback(self._asking.discard)

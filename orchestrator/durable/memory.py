@@ -270,7 +270,8 @@ class MemoryRunStore:
             finished_at=at if ended else None,
         )
         kept.journal.append(step.entry)
-        self._watchers.tell(step.run.relaunch_id)
+        if ended:
+            self._watchers.tell(step.run.relaunch_id)
 
     def _free_for(self, stored: StoredRun, owner: str | None, at: float) -> bool:
         if stored.owner is None or stored.owner == owner:

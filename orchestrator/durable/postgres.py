@@ -160,7 +160,8 @@ class PostgresRunStore:
     async def append(self, step: Step) -> Signals:
         """Record a transition."""
         signals = await self._writer.append(step)
-        self._wakeups.note(step.run.relaunch_id, soon=step.run.state.is_terminal)
+        ended = step.run.state.is_terminal
+        self._wakeups.note(step.run.relaunch_id, soon=ended, here=ended)
         return signals
 
     async def holds(self, relaunch_id: str, epoch: int) -> bool:

@@ -51,9 +51,10 @@ class Wakeups:
         self._telling: asyncio.Task[None] | None = None
         self._listening: asyncio.Task[None] | None = None
 
-    def note(self, relaunch_id: str, *, soon: bool = False) -> None:
-        """A run has changed here: tell this process now, the others with the next news."""
-        self._watchers.tell(relaunch_id)
+    def note(self, relaunch_id: str, *, soon: bool = False, here: bool = True) -> None:
+        """A run has changed: tell this process now (if ``here``), the others with the next news."""
+        if here:
+            self._watchers.tell(relaunch_id)
         self._news[relaunch_id] = None
         if soon:
             self._soon.set()

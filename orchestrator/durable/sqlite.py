@@ -176,12 +176,14 @@ class SQLiteRunStore:
     async def append(self, step: Step) -> Signals:
         """Record a transition."""
         recording = Recording(step, self.consumer)
+        ended = step.run.state.is_terminal
 
         def job(db: sqlite3.Connection) -> Signals:
             signals = recording.write(db)
             if signals is None:
                 raise rows.lease_lost(recording.relaunch_id)
-            self._changed.append(recording.relaunch_id)
+            if ended:
+                self._changed.append(recording.relaunch_id)
             return signals
 
         return await self._thread.write(job)

@@ -220,7 +220,8 @@ class RunStore(Protocol):
         """Call ``changed`` in this event loop whenever a run may have changed, here or elsewhere.
 
         It gets the run's id, or ``None`` for "any of them". Best effort, never late by more than
-        :attr:`latency`. Returns what ends the watch.
+        :attr:`latency`. Of what is appended through this very store only the last step of a run is
+        told: whoever appends knows. Returns what ends the watch.
         """
 
     @property

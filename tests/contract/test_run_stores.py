@@ -692,19 +692,39 @@ async def test_every_change_is_told_to_who_watches_here_or_elsewhere(stores: Sto
     stored = await here.claim("r1", "me", at=T0)
     assert stored is not None
     stored = await taken(here, stored, State.TEARING_DOWN, target=5)
-    await told("r1")
+    if elsewhere is not here:
+        await watching[1].until("r1")
     await elsewhere.hint(5, at=T0)
     await told("r1")
     await here.request_abort("r1", at=T0)
     await told("r1")
     await here.release("r1", stored.epoch)
     await told("r1")
-    await here.claim("r1", "me", at=T0)
+    stored = await here.claim("r1", "me", at=T0)
+    assert stored is not None
     await elsewhere.retire("me")
+    await told("r1")
+    await taken(here, stored, State.LAUNCHED)
     await told("r1")
     for each in watching:
         each.stop()
         each.stop()
+
+
+@contract()
+async def test_who_appends_is_not_told_of_it_before_the_end(stores: Stores) -> None:
+    store = await stores.open()
+    await store.create(new_run("r1"), at=T0)
+    stored = await store.claim("r1", "me", at=T0)
+    assert stored is not None
+    told: list[str | None] = []
+    store.watch(told.append)
+    await taken(store, stored, State.TEARING_DOWN, target=5)
+    await store.hint(5, at=T0)
+    async with asyncio.timeout(10):
+        while "r1" not in told:
+            await asyncio.sleep(0.001)
+    assert told.count("r1") == 1
 
 
 @contract()
