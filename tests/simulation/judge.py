@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
@@ -57,10 +58,11 @@ class _Judge:
 
     def one_launch(self) -> Iterator[str]:
         # A lab that its learner ends while the answer to its launch is missing leaves no trace.
-        ended = {e.instance_id for e in self.ledger.of("ended")}
+        ended = {e.instance_id: e.at for e in self.ledger.of("ended")}
         for relaunch_id in self.simulation.runs:
             ids = self.launched(relaunch_id)
-            if len(ids) > 1 and not ended.issuperset(ids[:-1]):
+            began = [self.instances[i].started_at for i in ids]
+            if any(ended.get(i, math.inf) > at for i, at in zip(ids, began[1:], strict=False)):
                 yield f"{relaunch_id}: two labs from one request: {ids}"
 
     def nobody_elses_lab(self) -> Iterator[str]:
