@@ -226,7 +226,7 @@ def take_over(run: Run, at: float) -> tuple[Run, Command | None]:
     if run.state is S.NEW:
         return step(run, v.Started(at=at))
     if run.effect_pending:
-        return step(run, v.Lost(at=at, code="crashed"))
+        return step(run, v.Lost(at=at, code=v.CRASHED))
     return run, command_of(run)
 
 

@@ -13,6 +13,9 @@ from enum import StrEnum
 
 from orchestrator.labs import InstanceDetails, Labs, LaunchParameters
 
+#: The code of a call in flight whose own process died: the platform has refused nothing.
+CRASHED = "crashed"
+
 
 class State(StrEnum):
     """Where a run stands. Every state but the last seven asks the driver for one command."""

@@ -237,6 +237,26 @@ def test_a_stored_run_can_be_taken_over_in_any_state(state: State) -> None:
     assert after.state not in TERMINAL
 
 
+@pytest.mark.parametrize("state", [State.PROBING, State.DISPLACING])
+def test_a_run_whose_processes_die_does_not_give_up_for_that(state: State) -> None:
+    run, deaths = a_run(state, target_step="cancel", new_instance_id=None), 0
+    labs = Labs(running=run.running)
+    alive = InstanceDetails(instance_id=11, user_id="ann", lab_profile_id=8, phase=Phase.ALIVE)
+    answers: dict[type[v.Command], Event] = {
+        v.Wait: v.Woke(at=NOW + 2),
+        v.Survey: v.Surveyed(at=NOW + 2, labs=labs),
+        v.Inspect: v.Inspected(at=NOW + 2, details=(alive,)),
+    }
+    while deaths < 10:
+        if run.effect_pending:
+            deaths += 1
+            run, command = take_over(run, NOW + 1)
+        else:
+            assert command is not None, run.reason
+            run, command = step(run, answers[type(command)])
+    assert run.state not in TERMINAL
+
+
 @pytest.mark.parametrize("state", list(TERMINAL))
 def test_an_ended_run_stays_ended(state: State) -> None:
     assert take_over(a_run(state), NOW)[1] is None

@@ -14,6 +14,7 @@ from orchestrator.machine.decisions.new_lab import adopt
 from orchestrator.machine.decisions.waiting import back_off, settle, teardown
 from orchestrator.machine.run import Run
 from orchestrator.machine.vocabulary import (
+    CRASHED,
     CapacityExhausted,
     Event,
     LaunchAccepted,
@@ -146,7 +147,9 @@ def launch_erred(run: Run, event: LaunchErred) -> Run:
 
 def launch_lost(run: Run, event: Lost) -> Run:
     """The lab may exist, or come into being seconds from now: look before anything else."""
-    run = replace(run, launch_in_doubt=True, settle_looks=0, launch_losses=run.launch_losses + 1)
+    # That a process died says nothing of the platform: it is no reason to give up.
+    losses = run.launch_losses + (event.code != CRASHED)
+    run = replace(run, launch_in_doubt=True, settle_looks=0, launch_losses=losses)
     return settle(replace(run, blocked_by=event.code), event, State.CONFIRMING_LAUNCH)
 
 

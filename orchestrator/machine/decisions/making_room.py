@@ -15,6 +15,7 @@ from orchestrator.machine.decisions.listing import ids_of, union_of
 from orchestrator.machine.decisions.waiting import back_off, settle, teardown
 from orchestrator.machine.run import Run
 from orchestrator.machine.vocabulary import (
+    CRASHED,
     Counted,
     DisplaceForeign,
     DisplaceRefused,
@@ -166,7 +167,9 @@ def displace_refused(run: Run, event: DisplaceRefused) -> Run:
 
 def displace_lost(run: Run, event: Lost) -> Run:
     """Whether the teardown began is unknown: look, don't cancel again blindly."""
-    run = replace(run, displace_in_doubt=True, settle_looks=0)
+    # A process that died asked for nothing that the platform could have refused.
+    attempts = run.displace_attempts - (event.code == CRASHED)
+    run = replace(run, displace_in_doubt=True, settle_looks=0, displace_attempts=attempts)
     return settle(run, event, State.CONFIRMING_DISPLACE)
 
 
