@@ -4,9 +4,9 @@
   that is looked at once in :data:`REFRESH` seconds at most.
 * Else it takes its place in the line: the urgent before polls, then by the priority of the
   relaunch, then first come. One task asks the shared budget for the whole line at once.
-* Nobody is held for longer than :data:`PATIENCE`: whose turn is further away is sent away by a
-  ``NotSent`` error with ``retry_after``, each one a little later than the one before, so that they
-  come back one by one. A relaunch that backs off costs nothing meanwhile.
+* Nobody is held for a turn further away than :data:`PATIENCE`, but sent away by a ``NotSent`` error
+  with ``retry_after``, each one a little later than the one before, so that they come back one by
+  one. A relaunch that backs off costs nothing meanwhile. Where nothing is limited, nobody is.
 * Nothing is ever sent twice, and an answer is handed on whatever becomes of the shared state: where
   a store fails, the process goes on with what it last knew.
 """
@@ -191,6 +191,7 @@ class Gate:
             rank=(not urgent, guard.priority.get(), next(self._order)),
             operation=operation,
             latest=now + min(PATIENCE, timeout / 2),
+            useless_from=now + timeout / 2,
             permit=asyncio.get_running_loop().create_future(),
         )
         ahead = sum(w < waiter for w in self._line)
@@ -267,6 +268,8 @@ class Gate:
                     verdict = await self._change(self._asking(tuple(w.urgent for w in asked)))
                     self._token_from = {True: verdict.urgent_from, False: verdict.poll_from}
                     await self._admit([asked[n] for n in verdict.admitted], verdict)
+                    if self._calm:
+                        self._let_everybody_through()
         except BaseException as error:
             line, self._line = self._line, []
             for waiter in line:
@@ -286,13 +289,22 @@ class Gate:
                 waiter.permit.set_result(permit)
                 self._line.remove(waiter)
 
+    def _let_everybody_through(self) -> None:
+        """Nothing is limited: nobody has to stand in line to hear that."""
+        line, self._line = self._line, []
+        for waiter in line:
+            if not waiter.permit.done():
+                self._unasked += 1
+                waiter.permit.set_result(Permit(self._traffic.pace.cuts))
+
     def _send_away(self, now: float) -> None:
         staying: list[Waiter] = []
         for waiter in self._line:
             turn = self._turn(waiter.urgent, len(staying), now)
             if waiter.permit.done():
                 continue
-            if turn > waiter.latest:
+            # Where only the shared state is slow to answer, it is nobody's turn to come back later.
+            if turn > max(now, waiter.latest) or now > waiter.useless_from:
                 waiter.permit.set_exception(self._sent_away(waiter, turn, now))
             else:
                 staying.append(waiter)

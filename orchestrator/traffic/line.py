@@ -24,12 +24,16 @@ class Permit:
 
 @dataclass(slots=True, order=True)
 class Waiter:
-    """A call in line. ``rank``: polls behind the urgent, priority, order of coming. It is held
-    until ``latest`` (Unix epoch seconds)."""
+    """A call in line. ``rank``: polls behind the urgent, priority, order of coming.
+
+    It is held for a turn up to ``latest``; from ``useless_from`` on it would have too little time
+    left (both in Unix epoch seconds).
+    """
 
     rank: tuple[bool, int, int]
     operation: str = field(compare=False)
     latest: float = field(compare=False)
+    useless_from: float = field(compare=False)
     permit: asyncio.Future[Permit] = field(compare=False)
 
     @property

@@ -40,6 +40,19 @@ async def test_with_nothing_to_heed_the_store_is_asked_once_a_second() -> None:
 
 
 @virtual
+async def test_a_store_that_is_slow_to_answer_sends_nobody_away() -> None:
+    class SlowStore(CountingStore):
+        async def change(self, *arguments: Any) -> Any:
+            await asyncio.sleep(PATIENCE + 1.0)
+            return await super().change(*arguments)
+
+    process = Process(Wire(), SlowStore())
+    answers = await asyncio.gather(*(process.call("details") for _ in range(300)))
+    assert set(answers) == {"details"}
+    assert process.wire.sent[-1][0] < 3 * PATIENCE
+
+
+@virtual
 async def test_no_more_than_the_limit_is_sent_by_all_processes_together() -> None:
     store, wire = MemoryRunStore(), Wire()
     limits = Limits(calls_per_second=5.0, burst=4)
