@@ -19,6 +19,8 @@ from orchestrator.sandbox.server import SandboxServer
 from tests.crash.child import Orders, carry_out, consumer_of, open_store
 from tests.world import NEW_LAB, OLD_LAB
 
+#: Calls that change nothing that matters to anybody else.
+HARMLESS = ("survey", "inspect", "claim")
 #: How many processes at a time.
 AT_ONCE = 6
 
@@ -77,6 +79,12 @@ def test_killed_at_any_point_it_ends_with_one_lab(
     world.give("undisturbed", OLD_LAB)
     points = points_of(processes, first, tmp_path)
     assert len(points) > 30
+    is_fleet = "://" in where
+    if is_fleet:
+        # Slower: the journal and the effects, each gone on with in one of the two ways, in turn.
+        points = [point for point in points if point.split(":")[0] not in HARMLESS]
+        first_one = 0 if goes_on == "the_same_command" else 1
+        points = [point for n, point in enumerate(points) if n // 2 % 2 == first_one]
     with platform.sandbox.lock:
         old = {point: world.give(point, OLD_LAB).instance_id for point in points}
 
@@ -84,8 +92,8 @@ def test_killed_at_any_point_it_ends_with_one_lab(
     assert set(killed) == {-signal.SIGKILL}
     if goes_on == "another_process":
         # A request that had not been stored when its process died was never accepted.
-        points.remove("create:1:before")
-    rest = [tuple(points)] if "://" not in where else [tuple(points[n::6]) for n in range(6)]
+        points = [point for point in points if point != "create:1:before"]
+    rest = [(point,) for point in points] if is_fleet else [tuple(points)]
     works = goes_on == "another_process"
     orders = [replace(first, learners=learners, works=works) for learners in rest]
     assert set(run_all(processes, orders)) == {0}

@@ -29,8 +29,9 @@ from tests.simulation.process import Process
 OLD_LAB, NEW_LAB, EXAM = 1001, 1002, 1003
 
 #: Seconds after the calm has come (or the deadline has passed) in which every run must have ended,
-#: and after its end in which whoever waits for it must know.
-TO_END, TO_KNOW = 120.0, 30.0
+#: and after its end in which whoever waits for it must know: a process that has lost the run
+#: without knowing may be in a call, which is answered or given up within a minute.
+TO_END, TO_KNOW = 120.0, 70.0
 #: For how long a process may not yet know that its lease is gone, in seconds: what it sends in this
 #: time shows while its successor still looks for it.
 IN_DOUBT = 5.0
