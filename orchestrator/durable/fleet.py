@@ -23,7 +23,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from procrastinate import App, BaseRetryStrategy, JobContext, RetryDecision
 from procrastinate.exceptions import AlreadyEnqueued, ConnectorException, UniqueViolation
 from procrastinate.jobs import Job, JobDeferrer, Status
-from psycopg.errors import RaiseException
 
 from orchestrator.durable.fleet_connector import PatientConnector, database_error
 from orchestrator.durable.postgres import PostgresRunStore
@@ -288,17 +287,12 @@ class Fleet:
 
     async def _put_back(self, job: Job) -> None:
         manager = self._app.job_manager
-        try:
-            if job.task_name == DRIVE:
-                with contextlib.suppress(UniqueViolation):
-                    await manager.retry_job(job)
-                    return
-            # Another sweep has come since, or another job of the run waits already.
-            await manager.finish_job(job, Status.ABORTED, delete_job=True)
-        except ConnectorException as error:
-            if not isinstance(database_error(error), RaiseException):
-                raise
-            # Another worker was faster, or the job has ended after all.
+        if job.task_name == DRIVE:
+            with contextlib.suppress(UniqueViolation):
+                await manager.retry_job(job)
+                return
+        # Another sweep has come since, or another job of the run waits already.
+        await manager.finish_job(job, Status.ABORTED, delete_job=True)
 
 
 class _DriverFailed(Exception):

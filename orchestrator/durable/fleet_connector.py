@@ -17,6 +17,7 @@ from procrastinate import PsycopgConnector
 from procrastinate.connector import Notify
 from procrastinate.exceptions import ConnectorException
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.errors import RaiseException
 from psycopg_pool import AsyncConnectionPool
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
@@ -52,9 +53,17 @@ class PatientConnector(PsycopgConnector):
         self._give_up_at = float("inf") if seconds is None else time.monotonic() + seconds
 
     async def execute_query_async(self, query: Any, **arguments: Any) -> None:
-        """See procrastinate's connector, as for every method here."""
+        """See procrastinate's connector, as for every method here.
+
+        A job that this worker is to end, or to put back, may be another's by now: one that was
+        taken for dead finds out last. That is left at that.
+        """
         execute = super().execute_query_async
-        await self._patiently(lambda: execute(query, **arguments))
+        try:
+            await self._patiently(lambda: execute(query, **arguments))
+        except ConnectorException as error:
+            if not isinstance(database_error(error), RaiseException):
+                raise
 
     async def execute_query_one_async(self, query: Any, **arguments: Any) -> dict[str, Any]:
         """One row."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
@@ -238,6 +239,25 @@ def test_a_job_that_a_worker_was_given_without_hearing_of_it_is_found(
         assert driven == ["run-1"]
 
     monkeypatch.setattr(PsycopgConnector, "execute_query_one_async", lose_one)
+    asyncio.run(scenario())
+
+
+def test_a_job_that_another_worker_has_ended_is_left_at_that(postgres_url: str) -> None:
+    def end_it(_: str) -> None:
+        path = "-c search_path=lab_relaunch"
+        with psycopg.connect(postgres_url, options=path, autocommit=True) as connection:
+            connection.execute("DELETE FROM procrastinate_jobs WHERE task_name = 'drive'")
+
+    async def scenario() -> None:
+        complaints: list[dict[str, Any]] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, complaint: complaints.append(complaint))
+        async with working(postgres_url, end_it) as store:
+            await start(store, 1)
+            await until(lambda: ended(store))
+        gc.collect()  # a failure that nobody asks for is told when it is collected
+        assert complaints == []
+
     asyncio.run(scenario())
 
 
