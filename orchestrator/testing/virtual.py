@@ -19,8 +19,12 @@ T = TypeVar("T")
 PATIENCE = 20.0
 
 
+#: Virtual seconds after which what still runs counts as never ending.
+LIMIT = 7 * 86_400.0
+
+
 class Deadlock(RuntimeError):
-    """Nothing can run, no timer is set, and nothing comes from outside."""
+    """Nothing can run, no timer is set, and nothing comes from outside; or it never ends."""
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -41,6 +45,8 @@ class _JumpingSelector(selectors.DefaultSelector):
                 raise Deadlock(f"nothing happened for {PATIENCE:g} s, and no timer is set")
             return ready
         self.now += timeout
+        if self.now > LIMIT:
+            raise Deadlock(f"it has not ended after {LIMIT:g} virtual seconds")
         return []
 
 
