@@ -120,14 +120,68 @@ def test_a_run_that_is_being_claimed_is_not_claimed_again() -> None:
         store = Falters()
         here = Setting(store)
         process = here.process("me")
-        await process.open()
+        ids = ["ann", "bob"]
+        for user_id in ids:
+            run = new_run(user_id, 1002, Policy(), {"relaunch_id": user_id}, here.clock.now())
+            await store.create(run, at=here.clock.now())
         store.before_claim = [_fails, _takes_its_time]
-        ids = [await here.started(process, user) for user in ("ann", "bob")]
+        await process.resume_all()
         await asyncio.sleep(100)
         assert [(await store.load(i)).run.state for i in ids] == [State.LAUNCHED] * 2
         # Bob had no lab, so nothing was waited for, and nothing gone on with.
         assert store.claims[ids[1]] == 1
         await process.close()
+
+    run_virtual(main())
+
+
+class LosesTheAnswer(MemoryRunStore):
+    """Stores what it is asked to store, and does not come to say so."""
+
+    async def create(self, *args: Any, **options: Any) -> tuple[StoredRun, bool]:
+        await super().create(*args, **options)
+        raise StoreUnavailable("away")
+
+
+def test_a_run_whose_caller_was_told_that_the_store_is_away_is_driven_by_whoever_works() -> None:
+    async def main() -> None:
+        here = Setting(LosesTheAnswer())
+        first, second = here.process("first"), here.process("second")
+        with pytest.raises(StoreUnavailable):
+            await here.started(first)
+        await second.resume_all()
+        async with asyncio.timeout(300):
+            assert (await second.outcome("ann")).outcome == "launched"
+        await first.close()
+        await second.close()
+
+    run_virtual(main())
+
+
+class TakesItsTimeToCreate(MemoryRunStore):
+    """Has stored at once what it takes a second to confirm."""
+
+    async def create(self, *args: Any, **options: Any) -> tuple[StoredRun, bool]:
+        answer = await super().create(*args, **options)
+        await asyncio.sleep(1.0)
+        return answer
+
+
+def test_a_run_that_is_begun_while_its_process_closes_is_not_kept_from_others() -> None:
+    async def main() -> None:
+        here = Setting(TakesItsTimeToCreate())
+        first, second = here.process("first"), here.process("second")
+        await first.open()
+        beginning = asyncio.create_task(here.started(first))
+        await asyncio.sleep(0.5)
+        await first.close()
+        relaunch_id = await beginning
+        await second.resume_all()
+        await here.started(first, "bob")  # it lives again
+        async with asyncio.timeout(300):
+            assert (await second.outcome(relaunch_id)).outcome == "launched"
+        await first.close()
+        await second.close()
 
     run_virtual(main())
 
