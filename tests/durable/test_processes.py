@@ -159,12 +159,11 @@ def test_a_run_whose_caller_was_told_that_the_store_is_away_is_driven_by_whoever
 
 
 class TakesItsTimeToCreate(MemoryRunStore):
-    """Has stored at once what it takes a second to confirm."""
+    """What is to be stored is a second later."""
 
     async def create(self, *args: Any, **options: Any) -> tuple[StoredRun, bool]:
-        answer = await super().create(*args, **options)
         await asyncio.sleep(1.0)
-        return answer
+        return await super().create(*args, **options)
 
 
 def test_a_run_that_is_begun_while_its_process_closes_is_not_kept_from_others() -> None:

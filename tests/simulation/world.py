@@ -8,25 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchestrator import Outcome, Policy, Run
 from orchestrator.durable.memory import MemoryRunStore
 from orchestrator.durable.sqlite import SQLiteRunStore
 from orchestrator.durable.store import Entry, StoredRun
 from orchestrator.errors import InvalidRequest, RelaunchInFlight, StoreUnavailable
-from orchestrator.requests import Options, Priority, new_run
-from orchestrator.sandbox import Readings, Sandbox
+from orchestrator.requests import Priority, new_run
+from orchestrator.sandbox import Sandbox
 from orchestrator.testing.virtual import VirtualClock, run_virtual
+from tests.simulation.chance import (
+    EXAM,
+    FAULTS,
+    NEW_LAB,
+    OLD_LAB,
+    policy_of,
+    readings,
+    reproducible,
+)
 from tests.simulation.database import Database, Weather
 from tests.simulation.network import Network, Sent
 from tests.simulation.process import Process
-
-OLD_LAB, NEW_LAB, EXAM = 1001, 1002, 1003
+from tests.simulation.told import Asked, Told
 
 #: Seconds after the calm has come (or the deadline has passed) in which every run must have ended,
 #: and after its end in which whoever waits for it must know: a process that has lost the run
@@ -35,38 +41,6 @@ TO_END, TO_KNOW = 120.0, 70.0
 #: For how long a process may not yet know that its lease is gone, in seconds: what it sends in this
 #: time shows while its successor still looks for it.
 IN_DOUBT = 5.0
-
-FAULTS = (
-    "launch:lose_after", "launch:lose_before", "launch:late_effect=4", "launch:http_502",
-    "launch:hang", "launch:rate_limit=8", "launch:http_500", "launch:truncated",
-    "cancel:lose_after", "cancel:lose_before", "cancel:http_500", "cancel:hang",
-    "cancel:late_effect=4", "details:http_503=2*2", "details:truncated", "details:status_0",
-    "details:hang", "userrunningandsavedlabs:html", "userrunningandsavedlabs:lose_before",
-    "userrunningandsavedlabs:delay=9", "*:http_504", "*:rate_limit=20*3", "LabAccessUrl:http_500",
-    "save:lose_after",
-)  # fmt: skip
-
-
-@dataclass
-class Asked:
-    """A request of a learner's, and what came of it where it was made."""
-
-    process: str
-    run: Run
-    options: Options
-    relaunch_id: str | None = None
-    outcome: Outcome | None = None
-    known_at: float | None = None
-
-
-@dataclass
-class Told:
-    """A line of the time line."""
-
-    at: float
-    who: str
-    relaunch_id: str
-    what: str
 
 
 @dataclass
@@ -93,7 +67,7 @@ class Simulation:
         self.sandbox = Sandbox(
             now=self.now,
             seed=self.seed,
-            readings=_readings(rng),
+            readings=readings(rng),
             teardown=rng.choice(
                 ("fixed:20", "fixed:3", "lognormal:40,0.8", "bimodal:5,90,0.3", "lognormal:90,0.5")
             ),
@@ -112,7 +86,7 @@ class Simulation:
 
     def run(self) -> None:
         """Run it, to the end."""
-        with _reproducible(self.seed):
+        with reproducible(self.seed):
             run_virtual(self._main())
 
     async def _main(self) -> None:
@@ -223,7 +197,7 @@ class Simulation:
             self._begin_process(works=True)
         rng = self.rng
         lab = rng.choice((OLD_LAB, NEW_LAB, NEW_LAB, NEW_LAB))
-        policy = _policy(rng, rng.choice(self.deadlines))
+        policy = policy_of(rng, rng.choice(self.deadlines))
         key = f"key-{len(self.asked)}" if rng.random() < 0.3 else None
         on_conflict = rng.choice(("refuse", "supersede"))
         priority = rng.choice((Priority.BUTTON, Priority.BULK))
@@ -409,42 +383,6 @@ async def _patiently(process: Process, call: Callable[[], Any]) -> Any:
             return await call()
         except StoreUnavailable:
             await process.clock.wait(1.0, asyncio.Event())
-
-
-def _readings(rng: random.Random) -> Readings:
-    return Readings(
-        listing_drops=rng.choice(("at_cancel", "at_gone")),
-        details_when_gone=rng.choice(("off", "error")),
-        details_lag=rng.choice((0.0, 0.0, 4.0, -4.0)),
-        same_profile_running=rng.choice(("hand_back", "second_instance", "refuse")),
-        same_profile_tearing_down=rng.choice(("limit", "wrong_state", "hand_back")),
-        cancel_again=rng.choice((0, 1)),
-        cancel_gone=rng.choice((0, 1)),
-        user_limit=rng.choice(("result_2", "active_labs_page")),
-        unseen_user=rng.choice(("empty", "error")),
-    )
-
-
-def _policy(rng: random.Random, deadline: float) -> Policy:
-    return Policy(
-        probe=rng.random() < 0.8,
-        if_running=rng.choice(("replace", "replace", "replace", "reuse", "refuse")),
-        overlap=rng.random() < 0.15,
-        detect=rng.choice(("details", "details", "listing", "launch")),
-        displace="save" if rng.random() < 0.1 else "cancel",
-        deadline_seconds=deadline,
-    )
-
-
-@contextmanager
-def _reproducible(seed: int) -> Iterator[None]:
-    """Jitter draws from the module's generator: give it a seed, and put it back."""
-    state = random.getstate()
-    random.seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(state)
 
 
 def sqlite_store(folder: Path, seed: int) -> SQLiteRunStore:
