@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
 import math
 import os
 import socket
@@ -22,9 +23,17 @@ from collections.abc import Iterable
 from orchestrator.durable.driver import Driven, Parts
 from orchestrator.durable.driving import GRACE, Driving
 from orchestrator.durable.runtime import Runtime
+from orchestrator.durable.starting import Started
 from orchestrator.durable.store import Filter, StoredRun
-from orchestrator.errors import StoreUnavailable, UnknownRelaunch
+from orchestrator.errors import (
+    InvalidRequest,
+    RelaunchInFlight,
+    StoreUnavailable,
+    UnknownRelaunch,
+)
 from orchestrator.logs import get_logger
+from orchestrator.machine.run import Run
+from orchestrator.requests import OnConflict, Priority
 
 _log = get_logger("orchestrator.durable")
 
@@ -51,6 +60,7 @@ class EmbeddedRuntime(Runtime):
     ) -> None:
         super().__init__(parts.store, parts.clock)
         self.owner = owner or f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self.drives_new = self.owner
         self._parts = parts
         self._park_after = park_after
         self._lease = lease
@@ -67,7 +77,11 @@ class EmbeddedRuntime(Runtime):
         self._all = False
         self._working: asyncio.Task[None] | None = None
         self._opening = asyncio.Lock()
+        #: When to look at what is due, soonest first; what is parked here is in it.
+        self._plan: list[float] = []
         self._look_at = 0.0
+        #: When the store was last asked when the runs that nobody holds will be due.
+        self._asked_at = -math.inf
         self._wake = asyncio.Event()
 
     async def open(self) -> None:
@@ -95,14 +109,54 @@ class EmbeddedRuntime(Runtime):
         """Take up every unfinished run that nobody living drives, now and from now on."""
         await self.open()
         self._all = True
+        self._asked_at = -math.inf
         self._look(self.clock.now())
         return await self.store.history(Filter(unfinished=True, limit=1_000_000))
 
+    async def start(
+        self,
+        run: Run,
+        *,
+        key: str | None = None,
+        priority: Priority = Priority.BUTTON,
+        on_conflict: OnConflict = "refuse",
+    ) -> Started:
+        """Store the run as claimed by this process, or join the one that is there."""
+        relaunch_id = run.relaunch_id
+        known = relaunch_id in self._mine
+        # If the answer gets lost, it may be stored all the same, and is for this process to drive.
+        self._mine.add(relaunch_id)
+        try:
+            started = await super().start(run, key=key, priority=priority, on_conflict=on_conflict)
+        except (RelaunchInFlight, InvalidRequest):
+            if not known:
+                self._mine.discard(relaunch_id)
+            raise
+        stored = started.stored
+        if stored.run.relaunch_id != relaunch_id and not known:
+            self._mine.discard(relaunch_id)
+        if self._working is None and stored.owner == self.owner:
+            # It came too late to be left to others with all the rest.
+            with contextlib.suppress(StoreUnavailable):
+                await self.store.release(stored.run.relaunch_id, stored.epoch)
+        return started
+
     def see_to(self, stored: StoredRun) -> None:
         """Drive the run from this process, as soon as nobody else living does."""
-        if stored.finished_at is None:
-            self._mine.add(stored.run.relaunch_id)
+        relaunch_id = stored.run.relaunch_id
+        if stored.finished_at is not None:
+            return
+        self._mine.add(relaunch_id)
+        here = relaunch_id in self._held or not self._is_free(relaunch_id)
+        if stored.owner == self.owner and not here and self._working is not None:
+            self._begin(stored)
+        else:
+            self._asked_at = -math.inf
             self._look(self.clock.now())
+
+    def drives(self, relaunch_id: str) -> bool:
+        """Whether the run is being driven in this process right now."""
+        return relaunch_id in self._driving
 
     def knows(self, relaunch_id: str) -> bool:
         """Whether this process has the run's lease."""
@@ -136,6 +190,7 @@ class EmbeddedRuntime(Runtime):
 
     def _look(self, at: float) -> None:
         """Plan a look at what is due."""
+        heapq.heappush(self._plan, at)
         if at < self._look_at:
             self._look_at = at
             self._wake.set()
@@ -161,16 +216,20 @@ class EmbeddedRuntime(Runtime):
     async def _take_up_what_is_due(self) -> None:
         while True:
             now = self.clock.now()
-            self._look_at = now + self._beat
+            while self._plan and self._plan[0] <= now:
+                heapq.heappop(self._plan)
+            self._look_at = min([now + self._beat, *self._plan[:1]])
             try:
                 if self._all or self._mine:
                     await self._take_up(now)
             except StoreUnavailable:
                 _log.warning("store_unavailable")
                 self._look(now + self._beat / 2)
-            # Whatever woke it so far is in the plan already.
+            # Whatever wakes it is in the plan already.
             self._wake.clear()
-            await self.clock.wait(max(0.0, self._look_at - self.clock.now()), self._wake)
+            while (seconds := self._look_at - self.clock.now()) > 0:
+                await self.clock.wait(seconds, self._wake)
+                self._wake.clear()
 
     async def _take_up(self, now: float) -> None:
         """Drive what is due, and plan the next look."""
@@ -192,9 +251,12 @@ class EmbeddedRuntime(Runtime):
             self._look(now)
             return
         self._give_up(self._gone_from_here(due, now))
-        next_due = await self.store.next_due(self.owner, after=now)
-        if next_due is not None:
-            self._look(next_due)
+        if now >= self._asked_at + self._beat:
+            # What is held here is in the plan; this is about what others have let go.
+            self._asked_at = now
+            next_due = await self.store.next_due(self.owner, after=now)
+            if next_due is not None:
+                self._look(next_due)
 
     def _gone_from_here(self, due: Iterable[str], now: float) -> list[str]:
         """Parked runs that should be due by now: they are not, so another process has them."""
@@ -211,11 +273,16 @@ class EmbeddedRuntime(Runtime):
             self._tell_followers(relaunch_id)
 
     def _is_wanted(self, relaunch_id: str) -> bool:
-        if relaunch_id in self._driving or relaunch_id in self._claiming | self._broken:
-            return False
-        return self._all or relaunch_id in self._mine
+        return self._is_free(relaunch_id) and (self._all or relaunch_id in self._mine)
+
+    def _is_free(self, relaunch_id: str) -> bool:
+        """Whether the run is neither driven here, nor about to be, nor never to be again."""
+        going = relaunch_id in self._driving or relaunch_id in self._claiming
+        return not going and relaunch_id not in self._broken
 
     async def _drive(self, relaunch_id: str) -> None:
+        if not self._is_free(relaunch_id):
+            return  # it has been begun since
         self._claiming.add(relaunch_id)
         try:
             stored = await self.store.claim(relaunch_id, self.owner, at=self.clock.now())
@@ -226,6 +293,11 @@ class EmbeddedRuntime(Runtime):
         if stored is None:
             self._give_up((relaunch_id,))
             return
+        self._begin(stored)
+
+    def _begin(self, stored: StoredRun) -> None:
+        """Drive a run whose lease is held here."""
+        relaunch_id = stored.run.relaunch_id
         self._held[relaunch_id] = math.inf
         driven = Driven(
             stored,
@@ -269,4 +341,5 @@ class EmbeddedRuntime(Runtime):
         super()._changed(relaunch_id)
         self._driving.deliver(None if relaunch_id is None else (relaunch_id,))
         if relaunch_id not in self._driving and (self._all or self._mine):
+            self._asked_at = -math.inf
             self._look(self.clock.now())

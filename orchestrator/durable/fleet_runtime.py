@@ -62,9 +62,13 @@ class FleetRuntime(Runtime):
         await self.open()
         return await self.store.history(Filter(unfinished=True, limit=1_000_000))
 
-    def knows(self, relaunch_id: str) -> bool:
-        """Whether the run is driven in this process."""
+    def drives(self, relaunch_id: str) -> bool:
+        """Whether the run is being driven in this process right now."""
         return relaunch_id in self._driving
+
+    def knows(self, relaunch_id: str) -> bool:
+        """Likewise: nothing is parked."""
+        return self.drives(relaunch_id)
 
     async def hint(self, lab_instance_id: int) -> bool:
         """Store that an instance seems torn down, and wake who waits for it."""

@@ -18,6 +18,7 @@ from orchestrator.durable.store import (
     Signals,
     Step,
     StoredRun,
+    new_stored,
 )
 from orchestrator.durable.watching import Watchers
 from orchestrator.errors import UnknownRelaunch
@@ -61,6 +62,7 @@ class MemoryRunStore:
         key: str | None = None,
         priority: Priority = Priority.BUTTON,
         replacing: Step | None = None,
+        owner: str | None = None,
     ) -> tuple[StoredRun, bool]:
         """See :class:`RunStore`, as for every method here."""
         same = self._kept.get(run.relaunch_id)
@@ -74,9 +76,10 @@ class MemoryRunStore:
             if replacing is None or not self._ends(in_the_way, replacing):
                 return in_the_way.stored, False
             self._record(in_the_way, replacing)
-        stored = StoredRun(run=run, due_at=at, key=key, priority=priority, updated_at=at)
+        stored = new_stored(run, at=at, key=key, priority=priority, owner=owner)
         self._kept[run.relaunch_id] = _Kept(stored)
-        self._watchers.tell(run.relaunch_id)
+        if owner is None:
+            self._watchers.tell(run.relaunch_id)
         return stored, True
 
     async def load(self, relaunch_id: str) -> StoredRun:

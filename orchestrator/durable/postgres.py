@@ -22,6 +22,7 @@ from orchestrator.durable.store import (
     Signals,
     Step,
     StoredRun,
+    new_stored,
 )
 from orchestrator.durable.watching import Watchers
 from orchestrator.errors import UnknownRelaunch
@@ -99,9 +100,10 @@ class PostgresRunStore:
         key: str | None = None,
         priority: Priority = Priority.BUTTON,
         replacing: Step | None = None,
+        owner: str | None = None,
     ) -> tuple[StoredRun, bool]:
         """Store a new run, or say what is in its way."""
-        stored = StoredRun(run=run, due_at=at, key=key, priority=priority, updated_at=at)
+        stored = new_stored(run, at=at, key=key, priority=priority, owner=owner)
         ending = Transition.of(replacing) if replacing and replacing.run.state.is_terminal else None
         for _ in range(_ATTEMPTS):
             if ending is None:
@@ -111,7 +113,7 @@ class PostgresRunStore:
             if new:
                 if ending is not None:
                     self._wakeups.note(rows.from_key(ending.relaunch_id), soon=True)
-                self._wakeups.note(run.relaunch_id)
+                self._wakeups.note(run.relaunch_id, here=owner is None)
                 return stored, True
             found = await self.connections.run(
                 statements.IN_THE_WAY,

@@ -28,7 +28,7 @@ WHERE consumer = %b AND relaunch_id = ANY(%b::text[])
 HOLDS = f"SELECT epoch = %(epoch)b::int AND finished_at IS NULL FROM runs WHERE {_THIS}"
 
 _NEW_TYPES = [
-    {"priority": "smallint", "run_schema": "int", "target": "bigint"}.get(
+    {"priority": "smallint", "run_schema": "int", "target": "bigint", "epoch": "int"}.get(
         name, "float8" if name.endswith("_at") else "text"
     )
     for name in rows.NEW

@@ -30,7 +30,7 @@ STORED = (
 #: What :func:`new_row` gives, in this order; every other column begins with its default.
 NEW = (
     "consumer", "relaunch_id", "user_id", "idempotency_key", "priority", "created_at",
-    "deadline_at", "run_schema", "state", "target", "run", "due_at", "updated_at",
+    "deadline_at", "run_schema", "state", "target", "run", "epoch", "owner", "due_at", "updated_at",
 )  # fmt: skip
 
 #: What :func:`step_row` gives, in this order. A run that has ended has no owner any more, either.
@@ -67,8 +67,8 @@ def new_row(consumer: str, stored: StoredRun) -> tuple[Any, ...]:
     return (
         consumer, as_key(run.relaunch_id), as_key(run.user_id),
         None if stored.key is None else as_key(stored.key), int(stored.priority), run.created_at,
-        run.deadline_at, SCHEMA, run.state.value, run.target, run.to_json(), stored.due_at,
-        stored.updated_at,
+        run.deadline_at, SCHEMA, run.state.value, run.target, run.to_json(), stored.epoch,
+        stored.owner, stored.due_at, stored.updated_at,
     )  # fmt: skip
 
 

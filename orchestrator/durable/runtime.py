@@ -27,6 +27,8 @@ class Runtime:
     def __init__(self, store: RunStore, clock: AsyncClock) -> None:
         self.store = store
         self.clock = clock
+        #: Who drives what is begun here; ``None``: that is decided later.
+        self.drives_new: str | None = None
         self._followers: dict[str, set[asyncio.Event]] = {}
         self._unwatch: Callable[[], None] | None = None
 
@@ -68,6 +70,7 @@ class Runtime:
             key=key,
             priority=priority,
             on_conflict=on_conflict,
+            owner=self.drives_new,
         )
         self.see_to(started.stored)
         return started
@@ -90,6 +93,10 @@ class Runtime:
 
     def see_to(self, stored: StoredRun) -> None:
         """See to it that somebody drives the run."""
+
+    def drives(self, relaunch_id: str) -> bool:
+        """Whether the run is being driven in this process right now."""
+        return False
 
     def knows(self, relaunch_id: str) -> bool:
         """Whether this process drives the run, so that its changes are told by its id."""
@@ -124,9 +131,11 @@ class Runtime:
         with self._following(relaunch_id) as changed:
             while True:
                 changed.clear()
-                stored = await self.store.load(relaunch_id)
-                if stored.finished_at is not None:
-                    break
+                # As long as it is driven here, it has not ended.
+                if not self.drives(relaunch_id):
+                    stored = await self.store.load(relaunch_id)
+                    if stored.finished_at is not None:
+                        break
                 await self._end_or_change(relaunch_id, changed)
         return await outcome_so_far(self.store, stored)
 

@@ -25,6 +25,7 @@ from orchestrator.durable.store import (
     Signals,
     Step,
     StoredRun,
+    new_stored,
 )
 from orchestrator.durable.watching import Watchers
 from orchestrator.errors import UnknownRelaunch
@@ -81,9 +82,10 @@ class SQLiteRunStore:
         key: str | None = None,
         priority: Priority = Priority.BUTTON,
         replacing: Step | None = None,
+        owner: str | None = None,
     ) -> tuple[StoredRun, bool]:
         """Store a new run, or say what is in its way."""
-        stored = StoredRun(run=run, due_at=at, key=key, priority=priority, updated_at=at)
+        stored = new_stored(run, at=at, key=key, priority=priority, owner=owner)
         new = rows.new_row(self.consumer, stored)
         ending = None
         if replacing is not None and replacing.run.state.is_terminal:
@@ -109,7 +111,8 @@ class SQLiteRunStore:
                     return in_the_way
                 self._changed.append(relaunch_id)
             db.execute(sql.INSERT, new)
-            self._changed.append(run.relaunch_id)
+            if owner is None:
+                self._changed.append(run.relaunch_id)
             return None
 
         row = await self._thread.write(job)

@@ -37,17 +37,19 @@ async def start(
     key: str | None = None,
     priority: Priority = Priority.BUTTON,
     on_conflict: OnConflict = "refuse",
+    owner: str | None = None,
 ) -> Started:
     """Store ``run``, or join the relaunch that is there.
 
     ``key`` is the request's idempotency key: with the same one, a finished relaunch is joined too.
+    A new one is ``owner``'s from its beginning.
     Raises :class:`~orchestrator.errors.RelaunchInFlight` for another lab, and ``InvalidRequest``
     if the key, or the relaunch id, was used for another request.
     """
     replacing: Step | None = None
     for _ in range(ATTEMPTS):
         stored, created = await store.create(
-            run, at=at, key=key, priority=priority, replacing=replacing
+            run, at=at, key=key, priority=priority, replacing=replacing, owner=owner
         )
         if created:
             return Started(stored=stored, joined=False)

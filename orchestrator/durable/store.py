@@ -79,6 +79,21 @@ class StoredRun:
     finished_at: float | None = None
 
 
+def new_stored(
+    run: Run, *, at: float, key: str | None, priority: Priority, owner: str | None
+) -> StoredRun:
+    """A run that is stored for the first time; with an owner it is claimed by that one."""
+    return StoredRun(
+        run=run,
+        epoch=0 if owner is None else 1,
+        owner=owner,
+        due_at=at,
+        key=key,
+        priority=priority,
+        updated_at=at,
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One transition to be recorded, by the holder of the lease of ``epoch``.
@@ -133,9 +148,11 @@ class RunStore(Protocol):
         key: str | None = None,
         priority: Priority = Priority.BUTTON,
         replacing: Step | None = None,
+        owner: str | None = None,
     ) -> tuple[StoredRun, bool]:
         """Store a new run, due at once, and say ``True``; or the one in its way and ``False``.
 
+        With an ``owner`` it is stored as claimed by that one, which saves the first claim.
         In its way is a run with the same idempotency key, finished or not, else the learner's
         unfinished one. ``replacing`` ends the latter in the same transaction (a compare-and-set: if
         it fails, nothing is stored, and the one in the way is returned as it is now). Called again
@@ -220,8 +237,8 @@ class RunStore(Protocol):
         """Call ``changed`` in this event loop whenever a run may have changed, here or elsewhere.
 
         It gets the run's id, or ``None`` for "any of them". Best effort, never late by more than
-        :attr:`latency`. Of what is appended through this very store only the last step of a run is
-        told: whoever appends knows. Returns what ends the watch.
+        :attr:`latency`. Of what a run's owner does through this very store (``create``, ``append``)
+        only the last step is told: it knows. Returns what ends the watch.
         """
 
     @property

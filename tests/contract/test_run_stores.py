@@ -205,6 +205,20 @@ async def test_each_claim_is_a_new_epoch_and_what_is_held_is_not_given_away(stor
 
 
 @contract()
+async def test_a_run_may_be_created_as_claimed(stores: Stores) -> None:
+    store, other = await stores.open(), await stores.open()
+    await store.beat("me", until=T0 + 5)
+    mine, created = await store.create(new_run("r1"), at=T0, owner="me")
+    assert created
+    assert (mine.owner, mine.epoch, mine.due_at) == ("me", 1, T0)
+    assert await other.load("r1") == mine
+    assert await other.claim("r1", "you", at=T0 + 4) is None
+    assert await store.due("me", at=T0) == ("r1",)
+    assert await store.create(new_run("r1"), at=T0, owner="you") == (mine, True)
+    await taken(store, mine, State.SURVEYING)
+
+
+@contract()
 async def test_whoever_holds_a_run_may_claim_it_again(stores: Stores) -> None:
     store = await stores.open()
     await begun(store, new_run("r1"))
@@ -712,19 +726,23 @@ async def test_every_change_is_told_to_who_watches_here_or_elsewhere(stores: Sto
 
 
 @contract()
-async def test_who_appends_is_not_told_of_it_before_the_end(stores: Stores) -> None:
+async def test_an_owner_is_not_told_of_what_it_does_before_the_end(stores: Stores) -> None:
     store = await stores.open()
-    await store.create(new_run("r1"), at=T0)
-    stored = await store.claim("r1", "me", at=T0)
-    assert stored is not None
-    told: list[str | None] = []
-    store.watch(told.append)
+    told: list[str] = []
+    is_told = asyncio.Event()
+
+    def tell(relaunch_id: str | None) -> None:
+        if relaunch_id is not None:
+            told.append(relaunch_id)
+            is_told.set()
+
+    stop = store.watch(tell)
+    stored, _ = await store.create(new_run("r1"), at=T0, owner="me")
     await taken(store, stored, State.TEARING_DOWN, target=5)
     await store.hint(5, at=T0)
-    async with asyncio.timeout(10):
-        while "r1" not in told:
-            await asyncio.sleep(0.001)
-    assert told.count("r1") == 1
+    await asyncio.wait_for(is_told.wait(), 10)
+    assert told == ["r1"]
+    stop()
 
 
 @contract()

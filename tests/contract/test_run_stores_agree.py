@@ -98,9 +98,15 @@ class Agreeing(RuleBasedStateMachine):
     def time_passes(self, passing: float) -> None:
         self.now += passing
 
-    @rule(user_id=LEARNERS, key=KEYS, priority=st.sampled_from(Priority), again=AGAIN)
-    def create(self, user_id: str, key: str | None, priority: Priority, again: bool) -> None:
-        self.begin(user_id, again, key=key, priority=priority)
+    @rule(
+        user_id=LEARNERS,
+        key=KEYS,
+        priority=st.sampled_from(Priority),
+        again=AGAIN,
+        owner=st.sampled_from([None, "me", "you"]),
+    )
+    def create(self, user_id: str, again: bool, **options: Any) -> None:
+        self.begin(user_id, again, **options)
 
     @rule(user_id=LEARNERS, key=KEYS, old=RUNS, stale=AGAIN, again=AGAIN)
     def supersede(self, user_id: str, key: str | None, old: int, stale: bool, again: bool) -> None:
