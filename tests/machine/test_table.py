@@ -257,6 +257,12 @@ def test_a_run_whose_processes_die_does_not_give_up_for_that(state: State) -> No
     assert run.state not in TERMINAL
 
 
+def test_a_run_that_is_taken_up_after_its_deadline_was_late_not_unreachable() -> None:
+    """Nobody drove it in time (its process was dead, say), and nothing was called."""
+    ended, command = take_over(a_run(), NOW + 900)
+    assert (ended.state, ended.reason, command) == (State.TIMED_OUT, "deadline", None)
+
+
 @pytest.mark.parametrize("state", list(TERMINAL))
 def test_an_ended_run_stays_ended(state: State) -> None:
     assert take_over(a_run(state), NOW)[1] is None

@@ -58,8 +58,8 @@ def overdue(run: Run) -> Run:
         return without_url(run)
     if run.launch_in_doubt and not run.last_look:
         return replace(run, state=State.CONFIRMING_LAUNCH, resume_state=None, last_look=True)
-    if run.answers == 0 and run.blocked_by not in HELD_BACK:
-        return end(run, State.FAILED, run.blocked_by or "platform_unreachable")
+    if run.answers == 0 and run.failures and run.blocked_by not in HELD_BACK:
+        return end(run, State.FAILED, run.blocked_by)
     return end(run, State.TIMED_OUT, run.blocked_by or "deadline")
 
 
