@@ -108,5 +108,7 @@ class AsyncDurableRelaunch(AsyncRelaunch):
 
     async def result(self) -> Outcome:
         """Wait for the end and return the outcome; giving up waiting changes nothing."""
-        self._outcome = await self._runtime.outcome(await self.accepted())
+        begins = self._starting is not None and not self._starting.done()
+        relaunch_id = await self.accepted()
+        self._outcome = await self._runtime.outcome(relaunch_id, begins=begins and not self.joined)
         return self._outcome

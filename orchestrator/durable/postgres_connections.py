@@ -127,7 +127,8 @@ class Connections:
 async def fetch(connection: Connection, statement: str, parameters: Parameters) -> list[Row]:
     """The rows of a statement on this connection."""
     cursor = await connection.execute(statement.encode(), parameters, binary=True)
-    return await cursor.fetchall() if cursor.description else []
+    # (Whether there are rows is asked by the number of the next one: a description would be made.)
+    return [] if cursor.rownumber is None else await cursor.fetchall()
 
 
 def translated(error: psycopg.Error) -> Exception:

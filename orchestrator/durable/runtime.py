@@ -126,13 +126,15 @@ class Runtime:
                     return
                 await self._next_change(relaunch_id, changed)
 
-    async def outcome(self, relaunch_id: str) -> Outcome:
-        """Wait for the end, and how it was, time line and all."""
+    async def outcome(self, relaunch_id: str, *, begins: bool = False) -> Outcome:
+        """Wait for the end, and how it was, time line and all; ``begins``: stored just now."""
         with self._following(relaunch_id) as changed:
             while True:
                 changed.clear()
                 # As long as it is driven here, it has not ended.
-                if not self.drives(relaunch_id):
+                if begins:
+                    begins = False
+                elif not self.drives(relaunch_id):
                     stored = await self.store.load(relaunch_id)
                     if stored.finished_at is not None:
                         break
