@@ -8,7 +8,6 @@ called. It makes no call and waits for nothing itself; the drivers do only that.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -97,7 +96,8 @@ class Inbox:
     """What reaches a relaunch from outside, from any thread: hints and the wish to abort."""
 
     def __init__(self) -> None:
-        self.hints: deque[int] = deque()
+        # A list, since thousands wait: an empty deque has room for 64.
+        self.hints: list[int] = []
         self.abort_requested = False
         self._wake: Callable[[], None] | None = None
 
@@ -231,7 +231,7 @@ class Session:
             return self.aborted(at)
         if self.inbox.hints:
             self._hinted_at = at
-            return self._step(v.Hinted(at=at, instance_id=self.inbox.hints.popleft()), at)
+            return self._step(v.Hinted(at=at, instance_id=self.inbox.hints.pop(0)), at)
         self._hinted_at = None
         if at < min(self.wake_at, self.run.deadline_at):
             return None

@@ -47,7 +47,7 @@ class Setting:
         self.clock = VirtualClock()
         self.platform = platform(self.clock.now, **options)
         self.old = self.platform.add_running("ann", 1001)
-        self.store = store or MemoryRunStore()
+        self.store: Any = store or MemoryRunStore()
 
     def relauncher(self, **options: Any) -> AsyncRelauncher:
         """One more process, so to speak."""
@@ -439,12 +439,12 @@ class FreezesBeforeTheLaunch(MemoryRunStore):
     def __init__(self, clock: VirtualClock) -> None:
         super().__init__()
         self.clock = clock
-        self.frozen = False
+        self.frozen = asyncio.Event()
 
     async def append(self, step: Step) -> Signals:
         signals = await super().append(step)
-        if step.entry.progress.phase == "launching" and not self.frozen:
-            self.frozen = True
+        if step.entry.progress.phase == "launching" and not self.frozen.is_set():
+            self.frozen.set()
             await self.clock.wait(60, asyncio.Event())
         return signals
 
@@ -457,8 +457,7 @@ def test_a_process_that_stood_still_checks_its_lease_before_it_launches() -> Non
         # Recorded, but the answer of the store has not arrived: that is when the process freezes.
         first = here.relauncher()
         relaunch = first.start("ann", 1002)
-        while not store.frozen:
-            await asyncio.sleep(1)
+        await store.frozen.wait()
         here.silence(first)
         await asyncio.sleep(embedded.LEASE + 1)
         async with here.relauncher() as second:
