@@ -70,6 +70,7 @@ def points_of(processes: ForkServerContext, orders: Orders, folder: Path) -> lis
     return passed.read_text().split()
 
 
+@pytest.mark.timeout(120)  # dozens of processes are killed, and gone on with
 @pytest.mark.parametrize("goes_on", ["the_same_command", "another_process"])
 def test_killed_at_any_point_it_ends_with_one_lab(
     goes_on: str, where: str, platform: SandboxServer, processes: ForkServerContext, tmp_path: Path
