@@ -23,10 +23,14 @@ _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 def to_plain(value: object) -> Any:
     """Turn ``value`` into dicts, lists and scalars that :func:`json.dumps` takes."""
-    if type(value) in _SCALARS:  # asked first: nearly all are, and runs are stored at each step
+    kind: Any = type(value)
+    if kind in _SCALARS:  # asked first: nearly all are, and runs are stored at each step
         return value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {name: to_plain(getattr(value, name)) for name in _names(type(value))}
+    if (names := _names(kind)) is not None:
+        return {
+            name: held if type(held := getattr(value, name)) in _SCALARS else to_plain(held)
+            for name in names
+        }
     if isinstance(value, StrEnum):
         return value.value
     if isinstance(value, tuple | list):
@@ -50,23 +54,28 @@ def from_plain(kind: type[T], data: object) -> T:
 
 def wrong_types(value: object) -> Iterator[tuple[str, str]]:
     """Yield (field, problem) for each field of a dataclass that holds what its type forbids."""
-    hints = _hints(typing.cast(Any, type(value)))
-    for f in dataclasses.fields(typing.cast(Any, value)):
-        held = getattr(value, f.name)
+    kind: Any = type(value)
+    for name, read in _readers(kind):
+        held = getattr(value, name)
         try:
-            _reader(hints[f.name])(to_plain(held))
+            read(to_plain(held))
         except (_Misfit, ValueError, TypeError):
-            yield f.name, f"{held!r} is not a value it takes."
+            yield name, f"{held!r} is not a value it takes."
 
 
 @cache
-def _names(kind: Any) -> tuple[str, ...]:
+def _names(kind: Any) -> tuple[str, ...] | None:
+    """The fields of a dataclass; ``None`` for any other type."""
+    if not dataclasses.is_dataclass(kind):
+        return None
     return tuple(f.name for f in dataclasses.fields(kind))
 
 
 @cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
+def _readers(kind: Any) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
+    """The fields of a dataclass, each with what reads it."""
+    hints = typing.get_type_hints(kind)
+    return tuple((f.name, _reader(hints[f.name])) for f in dataclasses.fields(kind))
 
 
 class _Misfit(Exception):
@@ -126,8 +135,7 @@ def _mapping_reader(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 def _dataclass_reader(kind: Any) -> Callable[[Any], Any]:
-    hints = _hints(kind)
-    readers = tuple((f.name, _reader(hints[f.name])) for f in dataclasses.fields(kind))
+    readers = _readers(kind)
 
     def read_all(data: Any) -> Any:
         _expect(isinstance(data, Mapping), data)
