@@ -15,8 +15,9 @@ from orchestrator.drivers import drive, drive_async
 from orchestrator.durable.blocking import BlockingRelaunches, DurableRelaunch
 from orchestrator.durable.driver import Parts, WorkerOptions
 from orchestrator.durable.driving import GRACE
+from orchestrator.durable.engines import runtime_of
 from orchestrator.durable.handle import AsyncDurableRelaunch
-from orchestrator.durable.runtime import Runtime, runtime_of
+from orchestrator.durable.runtime import Runtime
 from orchestrator.durable.store import RunStore
 from orchestrator.errors import ConfigurationError, InvalidRequest
 from orchestrator.handles import Active, AsyncRelaunch, Relaunch

@@ -14,8 +14,9 @@ from collections.abc import Coroutine, Iterator, Mapping
 from typing import Any, TypeVar
 
 from orchestrator.durable.driver import Parts
+from orchestrator.durable.engines import runtime_of
 from orchestrator.durable.handle import AsyncDurableRelaunch
-from orchestrator.durable.runtime import Runtime, runtime_of
+from orchestrator.durable.runtime import Runtime
 from orchestrator.durable.store import RunStore
 from orchestrator.handles import Relaunch
 from orchestrator.labs import DisplaceAnswer, InstanceDetails, Labs, LaunchAnswer, LaunchParameters

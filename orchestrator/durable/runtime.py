@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 
-from orchestrator.durable.driver import Parts
 from orchestrator.durable.driving import GRACE
 from orchestrator.durable.starting import Started, start
 from orchestrator.durable.store import RunStore, StoredRun
@@ -173,17 +172,6 @@ class Runtime:
     def _tell_followers(self, relaunch_id: str) -> None:
         for changed in self._followers.get(relaunch_id, ()):
             changed.set()
-
-
-def runtime_of(parts: Parts) -> Runtime:
-    """The runtime that drives the runs of such a store."""
-    if parts.store.engine == "fleet":
-        from orchestrator.durable.fleet_runtime import FleetRuntime
-
-        return FleetRuntime(parts)
-    from orchestrator.durable.embedded import EmbeddedRuntime
-
-    return EmbeddedRuntime(parts)
 
 
 async def outcome_so_far(store: RunStore, stored: StoredRun) -> Outcome:

@@ -20,7 +20,8 @@ from orchestrator import Policy, Schedules
 from orchestrator.clocks import AsyncSystemClock
 from orchestrator.durable.driver import Parts, WorkerOptions
 from orchestrator.durable.embedded import EmbeddedRuntime
-from orchestrator.durable.runtime import Runtime, runtime_of
+from orchestrator.durable.engines import runtime_of
+from orchestrator.durable.runtime import Runtime
 from orchestrator.durable.sqlite import SQLiteRunStore
 from orchestrator.durable.store import RunStore
 from orchestrator.requests import new_run

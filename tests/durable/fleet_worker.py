@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 
 from tenacity import retry, retry_if_exception_type, wait_fixed
 
-from orchestrator.durable.fleet import Fleet
+from orchestrator.durable.fleet.queue import Fleet
 from orchestrator.durable.postgres import PostgresRunStore
 from orchestrator.errors import LeaseLost, StoreUnavailable, UnknownRelaunch
 from orchestrator.machine.vocabulary import State

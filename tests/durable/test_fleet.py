@@ -21,7 +21,7 @@ import psycopg
 from procrastinate import PsycopgConnector
 from procrastinate.exceptions import ConnectorException
 
-from orchestrator.durable.fleet import Fleet
+from orchestrator.durable.fleet.queue import Fleet
 from orchestrator.durable.postgres import PostgresRunStore
 from orchestrator.errors import StoreUnavailable
 from orchestrator.machine.vocabulary import State

@@ -16,9 +16,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.durable import sqlite_file
 from orchestrator.durable.migrating import Migration, migrations, read_migration, steps_from
-from orchestrator.durable.sqlite import SQLiteRunStore
+from orchestrator.durable.sqlite import SQLiteRunStore, opening
 from orchestrator.durable.store import Filter, Signals
 from orchestrator.errors import StoreIncompatible
 from orchestrator.machine.vocabulary import State
@@ -39,7 +38,7 @@ class OfVersion(SQLiteRunStore):
         self._known = known
 
     def connect(self) -> sqlite3.Connection:
-        return sqlite_file.connect(self.path, self._known)
+        return opening.connect(self.path, self._known)
 
 
 def recorded(path: Path) -> list[Any]:
@@ -136,7 +135,7 @@ def test_a_program_that_is_overtaken_while_it_runs_is_told_so(of_version_1: Path
         older = SQLiteRunStore(of_version_1)
         try:
             await older.open()
-            sqlite_file.connect(of_version_1, (*NOW, BREAK)).close()
+            opening.connect(of_version_1, (*NOW, BREAK)).close()
             with pytest.raises(StoreIncompatible, match="changed by a newer version"):
                 await older.load("new")
         finally:
@@ -197,7 +196,7 @@ def test_a_step_must_say_who_may_go_on() -> None:
 
 def test_statements_are_told_apart() -> None:
     script = "SELECT 1; -- one;\nSELECT\n ';',\n 2;\n"
-    assert [re.sub(r"\s+", " ", s).strip() for s in sqlite_file.statements(script)] == [
+    assert [re.sub(r"\s+", " ", s).strip() for s in opening.statements(script)] == [
         "SELECT 1; -- one;",
         "SELECT ';', 2;",
     ]
@@ -206,9 +205,9 @@ def test_statements_are_told_apart() -> None:
 def test_a_step_that_fails_leaves_the_database_as_it_was(of_version_1: Path) -> None:
     broken = Migration(NEXT, 1, "CREATE TABLE half (way INTEGER);\nSELECT * FROM nowhere;\n")
     with pytest.raises(sqlite3.OperationalError, match="nowhere"):
-        sqlite_file.connect(of_version_1, (*NOW, broken))
+        opening.connect(of_version_1, (*NOW, broken))
     assert recorded(of_version_1) == [(NOW[-1].version, NOW[-1].readable_by)]
-    with closing(sqlite_file.connect(of_version_1, (*NOW, ADDITION))) as connection:
+    with closing(opening.connect(of_version_1, (*NOW, ADDITION))) as connection:
         assert connection.execute("SELECT DISTINCT colour FROM runs").fetchall() == [("blue",)]
 
 
@@ -222,7 +221,7 @@ def test_many_open_a_fresh_file_at_once(tmp_path: Path) -> None:
     def work() -> None:
         try:
             start.wait()
-            sqlite_file.connect(path).close()
+            opening.connect(path).close()
         except BaseException as error:
             failures.append(error)
 
@@ -238,9 +237,9 @@ def test_many_open_a_fresh_file_at_once(tmp_path: Path) -> None:
 def test_several_processes_open_a_fresh_file_at_once(tmp_path: Path) -> None:
     # Each says that it is ready, and opens the file when its input is closed.
     program = (
-        "import sys; from pathlib import Path; from orchestrator.durable import sqlite_file;"
+        "import sys; from pathlib import Path; from orchestrator.durable.sqlite import opening;"
         "print('ready', flush=True); sys.stdin.read();"
-        "sqlite_file.connect(Path(sys.argv[1])).close()"
+        "opening.connect(Path(sys.argv[1])).close()"
     )
     path = tmp_path / "runs.db"
     processes = [

@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.durable.migrating import Migration, migrations
 from orchestrator.durable.postgres import PostgresRunStore
-from orchestrator.durable.postgres_connections import Connection, Connections
+from orchestrator.durable.postgres.connections import Connection, Connections
 from orchestrator.durable.store import Filter, Signals, StoredRun
 from orchestrator.errors import (
     ConfigurationError,

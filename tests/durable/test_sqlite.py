@@ -13,8 +13,7 @@ from typing import Any, cast
 
 import pytest
 
-from orchestrator.durable import sqlite_file
-from orchestrator.durable.sqlite import SQLiteRunStore
+from orchestrator.durable.sqlite import SQLiteRunStore, opening
 from orchestrator.durable.store import Filter, StoredRun
 from orchestrator.errors import StoreIncompatible, StoreUnavailable
 from orchestrator.machine.vocabulary import State
@@ -89,7 +88,7 @@ def test_the_file_and_its_folder_are_made_for_nobody_else_to_read(tmp_path: Path
 
 
 def test_a_commit_is_on_the_disk_before_it_is_told(tmp_path: Path) -> None:
-    with closing(sqlite_file.connect(tmp_path / "runs.db")) as connection:
+    with closing(opening.connect(tmp_path / "runs.db")) as connection:
         pragmas = ("journal_mode", "synchronous", "foreign_keys", "secure_delete")
         found = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas]
     assert found == ["wal", 2, 1, 1]
@@ -289,7 +288,7 @@ def test_nobody_is_asked_for_changes_while_nobody_watches(tmp_path: Path) -> Non
         told = asyncio.Event()
         stop = store.watch(lambda relaunch_id: told.set())
         await told.wait()
-        with closing(sqlite_file.connect(store.path)) as connection:
+        with closing(opening.connect(store.path)) as connection:
             assert store.poll(connection) is not None
             stop()
             assert store.poll(connection) is None
@@ -303,7 +302,7 @@ def test_nobody_is_asked_for_changes_while_nobody_watches(tmp_path: Path) -> Non
 def test_a_lock_that_lasts_makes_the_store_unavailable_and_no_longer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_file, "PATIENCE", 0.01)
+    monkeypatch.setattr(opening, "PATIENCE", 0.01)
     store = SQLiteRunStore(tmp_path / "runs.db")
 
     async def use() -> None:

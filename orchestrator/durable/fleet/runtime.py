@@ -15,8 +15,8 @@ from collections.abc import Iterable
 
 from orchestrator.durable.driver import Driven, Parts
 from orchestrator.durable.driving import GRACE, Driving
-from orchestrator.durable.fleet import Fleet
-from orchestrator.durable.postgres import PostgresRunStore
+from orchestrator.durable.fleet.queue import Fleet
+from orchestrator.durable.postgres.store import PostgresRunStore
 from orchestrator.durable.runtime import Runtime
 from orchestrator.durable.store import Filter, StoredRun
 from orchestrator.errors import ConfigurationError, StoreUnavailable, UnknownRelaunch

@@ -1,7 +1,7 @@
 """Relaunches kept in one SQLite file: the embedded default, without a server.
 
 Any number of processes of one machine may share the file, which must be on a local disk. Each
-store has one thread (:mod:`orchestrator.durable.sqlite_thread`) and one connection; it is opened by
+store has one thread (:mod:`orchestrator.durable.sqlite.thread`) and one connection; it is opened by
 the first call. What is committed survives a power cut.
 """
 
@@ -14,10 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from orchestrator.durable import rows, sqlite_file
-from orchestrator.durable import sqlite_statements as sql
-from orchestrator.durable.sqlite_recording import Recording
-from orchestrator.durable.sqlite_thread import SqliteThread
+from orchestrator.durable import rows
+from orchestrator.durable.sqlite import opening
+from orchestrator.durable.sqlite import statements as sql
+from orchestrator.durable.sqlite.recording import Recording
+from orchestrator.durable.sqlite.thread import SqliteThread
 from orchestrator.durable.store import (
     STANDING,
     Entry,
@@ -305,11 +306,11 @@ class SQLiteRunStore:
 
     def connect(self) -> sqlite3.Connection:
         """For the thread."""
-        return sqlite_file.connect(self.path)
+        return opening.connect(self.path)
 
     def translated(self, error: Exception) -> Exception:
         """For the thread."""
-        return sqlite_file.translated(error, self.path)
+        return opening.translated(error, self.path)
 
     def committed(self) -> None:
         """For the thread."""

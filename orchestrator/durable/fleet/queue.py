@@ -24,9 +24,9 @@ from procrastinate import App, BaseRetryStrategy, JobContext, RetryDecision
 from procrastinate.exceptions import AlreadyEnqueued, ConnectorException, UniqueViolation
 from procrastinate.jobs import Job, JobDeferrer, Status
 
-from orchestrator.durable.fleet_connector import PatientConnector, database_error
-from orchestrator.durable.postgres import PostgresRunStore
-from orchestrator.durable.postgres_connections import Connection
+from orchestrator.durable.fleet.connector import PatientConnector, database_error
+from orchestrator.durable.postgres.connections import Connection
+from orchestrator.durable.postgres.store import PostgresRunStore
 from orchestrator.durable.store import StoredRun
 from orchestrator.errors import StoreUnavailable
 from orchestrator.logs import get_logger

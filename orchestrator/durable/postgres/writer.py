@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from orchestrator.durable import postgres_statements as statements
 from orchestrator.durable import rows
-from orchestrator.durable.grouping import GroupCommit
-from orchestrator.durable.postgres_connections import Connection, Connections, fetch
+from orchestrator.durable.postgres import statements
+from orchestrator.durable.postgres.connections import Connection, Connections, fetch
+from orchestrator.durable.postgres.grouping import GroupCommit
 from orchestrator.durable.store import STANDING, Signals, Step, StoredRun
 from orchestrator.errors import StoreUnavailable, UnknownRelaunch
 

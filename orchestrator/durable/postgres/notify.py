@@ -20,7 +20,7 @@ from collections.abc import Iterator
 
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
-from orchestrator.durable.postgres_connections import AWAY, Connection, Connections
+from orchestrator.durable.postgres.connections import AWAY, Connection, Connections
 from orchestrator.durable.watching import Watchers
 from orchestrator.errors import StoreUnavailable
 from orchestrator.logs import get_logger

@@ -21,7 +21,7 @@ from psycopg.errors import RaiseException
 from psycopg_pool import AsyncConnectionPool
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
-from orchestrator.durable.postgres_connections import GIVE_UP, PATIENCE, is_passing
+from orchestrator.durable.postgres.connections import GIVE_UP, PATIENCE, is_passing
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from orchestrator.durable import rows
-from orchestrator.durable import sqlite_statements as sql
+from orchestrator.durable.sqlite import statements as sql
 from orchestrator.durable.store import Signals, Step
 from orchestrator.errors import UnknownRelaunch
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from orchestrator.durable import postgres_statements as statements
 from orchestrator.durable import rows
-from orchestrator.durable.postgres_connections import Connection, Connections
-from orchestrator.durable.postgres_notify import COLLECT, SILENCE, Wakeups
-from orchestrator.durable.postgres_writer import OnCreate, Transition, Writer, insert, record
+from orchestrator.durable.postgres import statements
+from orchestrator.durable.postgres.connections import Connection, Connections
+from orchestrator.durable.postgres.notify import COLLECT, SILENCE, Wakeups
+from orchestrator.durable.postgres.writer import OnCreate, Transition, Writer, insert, record
 from orchestrator.durable.store import (
     Entry,
     Filter,
