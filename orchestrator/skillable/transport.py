@@ -24,6 +24,7 @@ from orchestrator.errors import (
     CallRefused,
     ConfigurationError,
     KeyRejected,
+    NotSent,
     PlatformUnavailable,
     PlatformUnreachable,
     RateLimited,
@@ -67,7 +68,13 @@ def _is_loopback(host: str) -> bool:
 def lost(call: Call[Any], error: httpx.HTTPError | TimeoutError) -> NoReturn:
     """Raise what an exception of the transport means. ``from None``: it holds the whole URL."""
     name, what = type(error).__name__, call.operation
-    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout):
+    if isinstance(error, httpx.PoolTimeout):
+        # Our own congestion says nothing about the platform.
+        raise NotSent(
+            f"No connection was free for {what}; nothing was sent. Try again in a moment.",
+            operation=what,
+        ) from None
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         raise PlatformUnreachable(
             f"No connection to the platform for {what} ({name}); nothing was sent. "
             "Check the base URL and the network.",

@@ -22,6 +22,7 @@ from orchestrator import (
     InvalidRequest,
     KeyRejected,
     LaunchParameters,
+    NotSent,
     Phase,
     PlatformError,
     PlatformUnavailable,
@@ -338,6 +339,12 @@ def test_a_retry_after_that_is_too_long_to_sleep_through_goes_up(client: Client)
     with pytest.raises(RateLimited):
         client.send(calls.stats(), answers(httpx.Response(429, headers={"Retry-After": "31"})))
     assert client.waits == []
+
+
+def test_our_own_congestion_is_no_outage_of_the_platform(client: Client) -> None:
+    with pytest.raises(NotSent) as caught:
+        client.send(calls.stats(), answers(httpx.PoolTimeout("x")), repeat=False)
+    assert not isinstance(caught.value, PlatformUnreachable)
 
 
 def test_no_repeating_where_it_is_not_wanted(client: Client) -> None:
