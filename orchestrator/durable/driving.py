@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+import uuid
 from collections.abc import Callable, Iterable
 
 from orchestrator.durable.driver import Driven
@@ -12,6 +15,11 @@ from orchestrator.ports import AsyncClock
 
 #: Seconds that calls under way get when their process is to leave its runs to others.
 GRACE = 5.0
+
+
+def owner_name() -> str:
+    """What this process calls itself where it holds leases: no other ever has the same name."""
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
 class Driving:

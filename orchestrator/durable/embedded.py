@@ -15,13 +15,10 @@ import asyncio
 import contextlib
 import heapq
 import math
-import os
-import socket
-import uuid
 from collections.abc import Iterable
 
 from orchestrator.durable.driver import Driven, Parts
-from orchestrator.durable.driving import GRACE, Driving
+from orchestrator.durable.driving import GRACE, Driving, owner_name
 from orchestrator.durable.runtime import Runtime
 from orchestrator.durable.starting import Started
 from orchestrator.durable.store import Filter, StoredRun
@@ -59,7 +56,7 @@ class EmbeddedRuntime(Runtime):
         beat: float = BEAT,
     ) -> None:
         super().__init__(parts.store, parts.clock)
-        self.owner = owner or f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self.owner = owner or owner_name()
         self.drives_new = self.owner
         self._parts = parts
         self._park_after = park_after
@@ -166,13 +163,6 @@ class EmbeddedRuntime(Runtime):
     def in_memory(self) -> int:
         """How many runs are being driven in this process right now, parked ones left out."""
         return len(self._driving)
-
-    async def hint(self, lab_instance_id: int) -> bool:
-        """Store that an instance seems torn down, and wake who waits for it."""
-        await self.open()
-        hit = await self.store.hint(lab_instance_id, at=self.clock.now())
-        self._reached(hit)
-        return bool(hit)
 
     async def abort(self, relaunch_id: str) -> bool:
         """Store the wish to abort, and wake the run."""

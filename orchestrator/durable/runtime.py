@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
 from orchestrator.durable.driving import GRACE
 from orchestrator.durable.starting import Started, start
@@ -102,9 +102,14 @@ class Runtime:
         return False
 
     async def hint(self, lab_instance_id: int) -> bool:
-        """Store that an instance seems torn down; whether a relaunch waits for it."""
+        """Store that an instance seems torn down, and wake who waits for it, if anybody does."""
         await self.open()
-        return bool(await self.store.hint(lab_instance_id, at=self.clock.now()))
+        hit = await self.store.hint(lab_instance_id, at=self.clock.now())
+        self._reached(hit)
+        return bool(hit)
+
+    def _reached(self, relaunch_ids: Iterable[str]) -> None:
+        """Something was stored here for these runs: tell those that are driven in this process."""
 
     async def abort(self, relaunch_id: str) -> bool:
         """Store the wish to abort; ``False`` if the relaunch has ended."""

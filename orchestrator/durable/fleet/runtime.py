@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import socket
-import uuid
 from collections.abc import Iterable
 
 from orchestrator.durable.driver import Driven, Parts
-from orchestrator.durable.driving import GRACE, Driving
+from orchestrator.durable.driving import GRACE, Driving, owner_name
 from orchestrator.durable.fleet.queue import Fleet
 from orchestrator.durable.postgres.store import PostgresRunStore
 from orchestrator.durable.runtime import Runtime
@@ -29,7 +26,7 @@ class FleetRuntime(Runtime):
         super().__init__(parts.store, parts.clock)
         if not isinstance(parts.store, PostgresRunStore):
             raise ConfigurationError("store: a fleet needs a PostgresRunStore.")
-        self.owner = owner or f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self.owner = owner or owner_name()
         self._parts = parts
         self._driving = Driving(parts.store, parts.clock)
         self._fleet = Fleet(
@@ -70,12 +67,8 @@ class FleetRuntime(Runtime):
         """Likewise: nothing is parked."""
         return self.drives(relaunch_id)
 
-    async def hint(self, lab_instance_id: int) -> bool:
-        """Store that an instance seems torn down, and wake who waits for it."""
-        await self.open()
-        hit = await self.store.hint(lab_instance_id, at=self.clock.now())
-        self._driving.deliver(hit)
-        return bool(hit)
+    def _reached(self, relaunch_ids: Iterable[str]) -> None:
+        self._driving.deliver(relaunch_ids)
 
     async def _drive(self, relaunch_id: str) -> None:
         """A run's job: drive it to its end."""
