@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from orchestrator.cli.service_settings import ServiceSettings, TokenSettings
 from orchestrator.cli.store_url import StoreUrl, checked
 from orchestrator.errors import ConfigurationError, InvalidRequest
 from orchestrator.machine.run import (
@@ -154,6 +155,8 @@ class Settings(BaseSettings):
     store: StoreSettings
     traffic: TrafficSettings
     worker: WorkerSettings
+    service: ServiceSettings
+    tokens: TokenSettings
     logging: LoggingSettings
 
     @classmethod

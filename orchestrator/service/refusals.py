@@ -1,0 +1,95 @@
+"""What the service refuses on its own account; the rest of its errors are the library's.
+
+::
+
+    RelaunchError
+    └── Refused             answered with its HTTP ``status``, its ``code`` and its ``headers``
+        ├── Unauthenticated unauthenticated    401  no credential, or none that is known
+        │   └── TokenExpired token_expired     401  ask the LMS for a new one
+        ├── Forbidden       forbidden          403  known, but not allowed to do this
+        ├── NotFound        not_found          404  not there, or not for this caller
+        ├── BodyTooLarge    body_too_large     413
+        ├── TooMany         too_many_requests  429  of this caller; ``Retry-After`` says when
+        └── Draining        draining           503  the service is being stopped
+
+Neither a message nor a header repeats what the caller sent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import ClassVar
+
+from orchestrator.errors import RelaunchError
+
+
+class Refused(RelaunchError):
+    """See the module's docstring."""
+
+    code = "refused"
+    status: ClassVar[int] = 400
+
+    def __init__(self, message: str, headers: Mapping[str, str] | None = None) -> None:
+        self.headers = dict(headers or {})
+        super().__init__(message)
+
+
+class Unauthenticated(Refused):
+    """There is no credential, or none that this service knows."""
+
+    code = "unauthenticated"
+    status = 401
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, {"WWW-Authenticate": "Bearer"})
+
+
+class TokenExpired(Unauthenticated):
+    """The learner token has run out."""
+
+    code = "token_expired"
+
+
+class Forbidden(Refused):
+    """The caller is known and may not do this."""
+
+    code = "forbidden"
+    status = 403
+
+
+class NotFound(Refused):
+    """There is no such thing, or not for this caller."""
+
+    code = "not_found"
+    status = 404
+
+
+class BodyTooLarge(Refused):
+    """The body is larger than any that makes sense here."""
+
+    code = "body_too_large"
+    status = 413
+
+
+class TooMany(Refused):
+    """The caller asks more often than it may, or holds more streams; ``retry_after`` in seconds."""
+
+    code = "too_many_requests"
+    status = 429
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message, {"Retry-After": str(max(1, math.ceil(retry_after)))})
+
+
+class Draining(Refused):
+    """The service is being stopped; another replica, or this one after its restart, will do."""
+
+    code = "draining"
+    status = 503
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The service is being stopped; nothing was begun. Ask again in a moment.",
+            {"Retry-After": "1"},
+        )
