@@ -20,11 +20,13 @@ from orchestrator.cli import (
     demo,
     doctor,
     exits,
+    key,
     labs,
     relaunch,
     runs,
     sandbox,
     teardowns,
+    token,
     worker,
 )
 from orchestrator.cli.failures import no_relaunch
@@ -48,6 +50,8 @@ app.command("worker")(worker.worker)
 app.command("doctor")(doctor.doctor)
 app.add_typer(teardowns.app, name="teardowns")
 app.command("sandbox")(sandbox.sandbox)
+app.command("key")(key.key)
+app.command("token")(token.token)
 app.command("config")(config.config)
 
 

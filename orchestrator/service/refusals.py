@@ -10,6 +10,7 @@
         ├── NotFound        not_found          404  not there, or not for this caller
         ├── BodyTooLarge    body_too_large     413
         ├── TooMany         too_many_requests  429  of this caller; ``Retry-After`` says when
+        ├── KeySetUnavailable key_set_unavailable 503  no public key of the LMS can be had
         └── Draining        draining           503  the service is being stopped
 
 Neither a message nor a header repeats what the caller sent.
@@ -80,6 +81,20 @@ class TooMany(Refused):
 
     def __init__(self, message: str, *, retry_after: float) -> None:
         super().__init__(message, {"Retry-After": str(max(1, math.ceil(retry_after)))})
+
+
+class KeySetUnavailable(Refused):
+    """The LMS's public keys cannot be had, so that no token can be told true or false."""
+
+    code = "key_set_unavailable"
+    status = 503
+
+    def __init__(self, *, retry_after: float) -> None:
+        super().__init__(
+            "The keys that learner tokens are verified with cannot be fetched. Nothing was done; "
+            "ask again in a moment.",
+            {"Retry-After": str(max(1, math.ceil(retry_after)))},
+        )
 
 
 class Draining(Refused):

@@ -38,11 +38,11 @@ class Caller:
     seconds) is when it must prove itself again.
     """
 
-    name: str
+    name: str = field(repr=False)
     scopes: frozenset[Scope]
-    user_id: str | None = None
+    user_id: str | None = field(default=None, repr=False)
     lab_profile_ids: frozenset[int] | None = None
-    parameters: LaunchParameters = field(default_factory=LaunchParameters)
+    parameters: LaunchParameters = field(default_factory=LaunchParameters, repr=False)
     expires_at: float | None = None
 
     @property
