@@ -13,7 +13,7 @@ from typing import Self, TypeVar, Unpack
 from orchestrator.clocks import AsyncSystemClock, SystemClock
 from orchestrator.drivers import drive, drive_async
 from orchestrator.durable.blocking import BlockingRelaunches, DurableRelaunch
-from orchestrator.durable.driver import Parts, WorkerOptions
+from orchestrator.durable.driver import OnEnd, Parts, WorkerOptions
 from orchestrator.durable.driving import GRACE
 from orchestrator.durable.engines import runtime_of
 from orchestrator.durable.handle import AsyncDurableRelaunch
@@ -143,7 +143,8 @@ class AsyncRelauncher:
     """:class:`Relauncher` for asyncio; any number of relaunches may run at a time.
 
     With a ``store`` it lives in one event loop; :meth:`aclose` (or ``async with``) leaves what is
-    unfinished to others.
+    unfinished to others, and ``on_end`` is told the id of each relaunch whose last step was
+    recorded here (it must not raise).
     """
 
     def __init__(
@@ -159,6 +160,7 @@ class AsyncRelauncher:
         store: RunStore | None = None,
         most_in_flight: int | None = None,
         worker: WorkerOptions | None = None,
+        on_end: OnEnd | None = None,
     ) -> None:
         self._platform = platform
         self._steps = {"cancel": cancel or platform.cancel, "save": save or platform.save}
@@ -179,6 +181,7 @@ class AsyncRelauncher:
                     observer=observer,
                     most_in_flight=most_in_flight,
                     worker=worker or WorkerOptions(),
+                    on_end=on_end,
                 )
             )
 

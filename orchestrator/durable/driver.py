@@ -39,6 +39,10 @@ FRESH = 2.0
 ASK_AGAIN, ASK_AGAIN_FOR_EACH = 1.0, 0.05
 
 
+#: Is told the id of a run that has ended.
+OnEnd = Callable[[str], None]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
     """What a worker of a fleet may be told.
@@ -57,7 +61,8 @@ class Parts:
     """What a driver needs of the world, injected.
 
     ``most_in_flight``: how many relaunches of the API consumer may be between their beginning and
-    their end at a time; the others stand in line. ``None``: any number.
+    their end at a time; the others stand in line. ``None``: any number. ``on_end`` is called with
+    the id of each run whose last step this process has recorded; it must not raise and be quick.
     """
 
     store: RunStore
@@ -68,6 +73,7 @@ class Parts:
     observer: Observer | None = None
     most_in_flight: int | None = None
     worker: WorkerOptions = field(default_factory=WorkerOptions)
+    on_end: OnEnd | None = None
 
 
 class Driven:
@@ -98,6 +104,7 @@ class Driven:
         self._told = stored.hints_seen
         self._leaving = False
         self._recording = False
+        self._told_end = False
         #: When the store was last asked for what shows that the lease is ours.
         self._sure_since = -math.inf
         #: Whether another process was found to have the lease.
@@ -245,6 +252,9 @@ class Driven:
         finally:
             self._recording = False
         self._stepped()
+        if session.run.state.is_terminal and not self._told_end and self._parts.on_end is not None:
+            self._told_end = True
+            self._parts.on_end(session.run.relaunch_id)
         self.take(signals)
 
     async def _surely(self, call: Callable[[], Awaitable[T]]) -> T:

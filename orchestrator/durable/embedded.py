@@ -19,6 +19,7 @@ from collections.abc import Iterable
 
 from orchestrator.durable.driver import Driven, Parts
 from orchestrator.durable.driving import GRACE, Driving, owner_name
+from orchestrator.durable.following import Follower
 from orchestrator.durable.runtime import Runtime
 from orchestrator.durable.starting import Started
 from orchestrator.durable.store import Filter, StoredRun
@@ -55,7 +56,7 @@ class EmbeddedRuntime(Runtime):
         lease: float = LEASE,
         beat: float = BEAT,
     ) -> None:
-        super().__init__(parts.store, parts.clock)
+        super().__init__(parts.store, parts.clock, parts.on_end)
         self.owner = owner or owner_name()
         self.drives_new = self.owner
         self._parts = parts
@@ -321,11 +322,11 @@ class EmbeddedRuntime(Runtime):
             self._mine.discard(relaunch_id)
             self._broken.add(relaunch_id)
 
-    async def _end_or_change(self, relaunch_id: str, changed: asyncio.Event) -> None:
+    async def _end_or_change(self, relaunch_id: str, follower: Follower) -> None:
         while relaunch_id in self._driving:
             if await self._driving.ended(relaunch_id):
                 return
-        await super()._end_or_change(relaunch_id, changed)
+        await super()._end_or_change(relaunch_id, follower)
 
     def _changed(self, relaunch_id: str | None) -> None:
         super()._changed(relaunch_id)

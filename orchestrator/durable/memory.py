@@ -6,7 +6,7 @@ share one. Everything is gone with the process.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -198,11 +198,26 @@ class MemoryRunStore:
         kept = self._find(relaunch_id)
         return tuple(e for e in kept.journal if e.progress.sequence > after)
 
+    async def moved_on(self, seen: Mapping[str, int]) -> dict[str, tuple[int, bool]]:
+        """The runs whose version is another one."""
+        moved = {}
+        for relaunch_id, version in seen.items():
+            kept = self._kept.get(relaunch_id)
+            if kept is None:
+                moved[relaunch_id] = (version, True)
+            elif kept.stored.version != version:
+                moved[relaunch_id] = (kept.stored.version, kept.stored.finished_at is not None)
+        return moved
+
     async def history(self, which: Filter) -> tuple[StoredRun, ...]:
         """The runs that fit."""
         fitting = [k.stored for k in self._kept.values() if _fits_filter(k.stored, which)]
         fitting.sort(key=lambda s: (s.run.created_at, s.run.relaunch_id), reverse=True)
         return tuple(fitting[: which.limit])
+
+    async def unfinished(self) -> int:
+        """How many have not ended."""
+        return sum(kept.stored.finished_at is None for kept in self._kept.values())
 
     async def prune(self, *, before: float) -> int:
         """Forget what ended before then."""

@@ -9,26 +9,35 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable
 
+from orchestrator.durable.driver import OnEnd
 from orchestrator.durable.driving import GRACE
+from orchestrator.durable.following import Follower, Followers
 from orchestrator.durable.starting import Started, start
-from orchestrator.durable.store import RunStore, StoredRun
+from orchestrator.durable.store import RunStore, Step, StoredRun
+from orchestrator.errors import StoreError
 from orchestrator.machine.run import Run
+from orchestrator.machine.vocabulary import TERMINAL, State
 from orchestrator.ports import AsyncClock
 from orchestrator.progress import Outcome, Progress, outcome_of
 from orchestrator.requests import OnConflict, Priority
+
+#: What this program's journals tell.
+_PHASES = frozenset(State)
 
 
 class Runtime:
     """See the module's docstring. Lives in one event loop."""
 
-    def __init__(self, store: RunStore, clock: AsyncClock) -> None:
+    def __init__(self, store: RunStore, clock: AsyncClock, on_end: OnEnd | None = None) -> None:
         self.store = store
         self.clock = clock
+        self._on_end = on_end
         #: Who drives what is begun here; ``None``: that is decided later.
         self.drives_new: str | None = None
-        self._followers: dict[str, set[asyncio.Event]] = {}
+        # By its name when it is asked: what drives here is for those who extend this to say.
+        self._followers = Followers(store, clock, lambda relaunch_id: self.knows(relaunch_id))
         self._unwatch: Callable[[], None] | None = None
 
     async def open(self) -> None:
@@ -51,6 +60,7 @@ class Runtime:
         if self._unwatch is not None:
             self._unwatch()
             self._unwatch = None
+        await self._followers.close()
 
     async def start(
         self,
@@ -72,7 +82,18 @@ class Runtime:
             owner=self.drives_new,
         )
         self.see_to(started.stored)
+        if started.superseded is not None:
+            await self._tell_superseded(started.superseded)
         return started
+
+    async def _tell_superseded(self, ending: Step) -> None:
+        """Tell that a relaunch has ended that nobody drives any more, if it was ended here."""
+        if self._on_end is None:
+            return
+        relaunch_id = ending.run.relaunch_id
+        with contextlib.suppress(StoreError):
+            if (await self.store.load(relaunch_id)).run == ending.run:
+                self._on_end(relaunch_id)
 
     async def attach(self, relaunch_id: str) -> StoredRun:
         """See to a stored run by its id."""
@@ -118,23 +139,30 @@ class Runtime:
 
     async def events(self, relaunch_id: str, *, after: int = 0) -> AsyncIterator[Progress]:
         """Every progress after sequence number ``after``, as it comes, up to the last one."""
-        with self._following(relaunch_id) as changed:
+        with self._followers.one(relaunch_id, Follower()) as follower:
             while True:
-                # Cleared before reading: what comes while reading is read next time.
-                changed.clear()
-                stored = await self.store.load(relaunch_id)
-                for entry in await self.store.journal(relaunch_id, after=after):
+                follower.begin_to_read()
+                entries = await self.store.journal(relaunch_id, after=after)
+                for entry in entries:
                     after = entry.progress.sequence
                     yield entry.progress
-                if stored.finished_at is not None and after >= stored.version:
+                if entries and (phase := entries[-1].progress.phase) in _PHASES:
+                    has_ended = phase in TERMINAL
+                    follower.saw(after)
+                else:
+                    # What the journal doesn't say: after the last entry, or in a newer program's.
+                    stored = await self.store.load(relaunch_id)
+                    has_ended = stored.finished_at is not None and after >= stored.version
+                    follower.saw(min(after, stored.version))
+                if has_ended:
                     return
-                await self._next_change(relaunch_id, changed)
+                await follower.change()
 
     async def outcome(self, relaunch_id: str, *, begins: bool = False) -> Outcome:
         """Wait for the end, and how it was, time line and all; ``begins``: stored just now."""
-        with self._following(relaunch_id) as changed:
+        with self._followers.one(relaunch_id, Follower(version=0, to_the_end=True)) as follower:
             while True:
-                changed.clear()
+                follower.begin_to_read()
                 # As long as it is driven here, it has not ended.
                 if begins:
                     begins = False
@@ -142,41 +170,22 @@ class Runtime:
                     stored = await self.store.load(relaunch_id)
                     if stored.finished_at is not None:
                         break
-                await self._end_or_change(relaunch_id, changed)
+                    follower.saw(stored.version)
+                await self._end_or_change(relaunch_id, follower)
         return await outcome_so_far(self.store, stored)
 
-    async def _end_or_change(self, relaunch_id: str, changed: asyncio.Event) -> None:
+    async def _end_or_change(self, relaunch_id: str, follower: Follower) -> None:
         """Wait until it is worth looking whether the run has ended."""
-        await self._next_change(relaunch_id, changed)
-
-    async def _next_change(self, relaunch_id: str, changed: asyncio.Event) -> None:
-        # A notification may be lost with a connection, so nobody relies on it alone.
-        patience = 3600.0 if self.knows(relaunch_id) else max(self.store.latency, 1.0)
-        await self.clock.wait(patience, changed)
-
-    @contextlib.contextmanager
-    def _following(self, relaunch_id: str) -> Iterator[asyncio.Event]:
-        changed = asyncio.Event()
-        followers = self._followers.setdefault(relaunch_id, set())
-        followers.add(changed)
-        try:
-            yield changed
-        finally:
-            followers.discard(changed)
-            if not followers:
-                self._followers.pop(relaunch_id, None)
+        await follower.change()
 
     def _changed(self, relaunch_id: str | None) -> None:
-        if relaunch_id is not None:
-            self._tell_followers(relaunch_id)
-            return
-        for other in list(self._followers):
-            if not self.knows(other):
-                self._tell_followers(other)
+        if relaunch_id is None:
+            self._followers.tell_of_any()
+        else:
+            self._followers.tell(relaunch_id)
 
     def _tell_followers(self, relaunch_id: str) -> None:
-        for changed in self._followers.get(relaunch_id, ()):
-            changed.set()
+        self._followers.tell(relaunch_id)
 
 
 async def outcome_so_far(store: RunStore, stored: StoredRun) -> Outcome:

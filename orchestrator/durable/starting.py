@@ -23,10 +23,15 @@ ATTEMPTS = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """What became of a request: ``stored`` is its relaunch; ``joined`` if that was there before."""
+    """What became of a request: ``stored`` is its relaunch; ``joined`` if that was there before.
+
+    ``superseded`` is the last step of the relaunch that was to make way for it, if there was one;
+    if that has ended by itself just then, this is not how it ended.
+    """
 
     stored: StoredRun
     joined: bool
+    superseded: Step | None = None
 
 
 async def start(
@@ -52,7 +57,7 @@ async def start(
             run, at=at, key=key, priority=priority, replacing=replacing, owner=owner
         )
         if created:
-            return Started(stored=stored, joined=False)
+            return Started(stored=stored, joined=False, superseded=replacing)
         other = stored.run
         same = (other.user_id, other.lab_profile_id) == (run.user_id, run.lab_profile_id)
         if not same and other.relaunch_id == run.relaunch_id:

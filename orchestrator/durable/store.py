@@ -18,7 +18,7 @@ change something notice that they already have.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -220,8 +220,18 @@ class RunStore(Protocol):
     async def journal(self, relaunch_id: str, *, after: int = 0) -> tuple[Entry, ...]:
         """The run's journal from version ``after`` + 1 on."""
 
+    async def moved_on(self, seen: Mapping[str, int]) -> dict[str, tuple[int, bool]]:
+        """Those runs whose version is not the one given: their version, and whether they ended.
+
+        One question for all who follow, so that of thousands of idle ones nothing is read. A run
+        that is gone counts as ended, with the version given.
+        """
+
     async def history(self, which: Filter) -> tuple[StoredRun, ...]:
         """The runs that fit, newest first."""
+
+    async def unfinished(self) -> int:
+        """How many runs have not ended, those of newer programs included; one cheap question."""
 
     async def prune(self, *, before: float) -> int:
         """Forget the runs that ended before then, journal and all; how many."""

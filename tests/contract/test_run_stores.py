@@ -84,6 +84,18 @@ async def test_learners_with_odd_ids_never_meet(stores: Stores) -> None:
 
 
 @contract()
+async def test_the_unfinished_are_counted(stores: Stores) -> None:
+    store, other = await stores.open("one"), await stores.open("other")
+    assert await store.unfinished() == 0
+    await store.create(new_run("r1"), at=T0)
+    await begun(store, new_run("r2", "bob"))
+    await ended(store, new_run("r3", "cid"), State.FAILED)
+    await store.create(new_run("r4", "dan"), at=T0)
+    await other.create(new_run("r5"), at=T0)
+    assert (await store.unfinished(), await other.unfinished()) == (3, 1)
+
+
+@contract()
 async def test_consumers_never_meet(stores: Stores) -> None:
     one, other = await stores.open("one"), await stores.open("other")
     mine = await begun(one, new_run("r1"), key="k")

@@ -74,7 +74,7 @@ async def has(diary: Diary, *lines: tuple[str, str, str]) -> bool:
 
 async def ended(store: PostgresRunStore) -> bool:
     """Whether every run has."""
-    return not await store.count_unfinished()
+    return not await store.unfinished()
 
 
 def test_another_worker_goes_on_with_what_a_killed_one_drove(postgres_url: str) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: Calls after which a simulation counts as one that runs hot.
 HOT = 150_000
 
-_READS = ("load", "journal", "signals", "history")
+_READS = ("load", "journal", "signals", "history", "unfinished")
 _FREE = ("open", "close", "watch")
 
 

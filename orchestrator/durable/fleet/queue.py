@@ -271,7 +271,7 @@ class Fleet:
         manager = self._app.job_manager
         counts = await manager.list_tasks_async(queue=self.queue, task=DRIVE)
         jobs = sum(task["todo"] + task["doing"] for task in counts)
-        if jobs >= await self._store.count_unfinished():
+        if jobs >= await self._store.unfinished():
             return
         queued = {
             job.queueing_lock
@@ -280,7 +280,7 @@ class Fleet:
                 queue=self.queue, task=DRIVE, status=status.value
             )
         }
-        for relaunch_id, priority in await self._store.unfinished():
+        for relaunch_id, priority in await self._store.to_be_driven():
             if f"{self.queue}/{relaunch_id}" not in queued:
                 with contextlib.suppress(AlreadyEnqueued):
                     await self._job_of(relaunch_id, priority).defer_async(relaunch_id=relaunch_id)

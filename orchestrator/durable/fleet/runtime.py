@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from orchestrator.durable.driver import Driven, Parts
 from orchestrator.durable.driving import GRACE, Driving, owner_name
 from orchestrator.durable.fleet.queue import Fleet
+from orchestrator.durable.following import Follower
 from orchestrator.durable.postgres.store import PostgresRunStore
 from orchestrator.durable.runtime import Runtime
 from orchestrator.durable.store import Filter, StoredRun
@@ -23,7 +24,7 @@ class FleetRuntime(Runtime):
     """See the module's docstring."""
 
     def __init__(self, parts: Parts, *, owner: str | None = None) -> None:
-        super().__init__(parts.store, parts.clock)
+        super().__init__(parts.store, parts.clock, parts.on_end)
         if not isinstance(parts.store, PostgresRunStore):
             raise ConfigurationError("store: a fleet needs a PostgresRunStore.")
         self.owner = owner or owner_name()
@@ -93,10 +94,10 @@ class FleetRuntime(Runtime):
             # This worker was taken for dead, and the job is another's now: it is not ours to end.
             await self.outcome(relaunch_id)
 
-    async def _end_or_change(self, relaunch_id: str, changed: asyncio.Event) -> None:
+    async def _end_or_change(self, relaunch_id: str, follower: Follower) -> None:
         if relaunch_id in self._driving and await self._driving.ended(relaunch_id):
             return
-        await super()._end_or_change(relaunch_id, changed)
+        await super()._end_or_change(relaunch_id, follower)
 
     def _changed(self, relaunch_id: str | None) -> None:
         super()._changed(relaunch_id)

@@ -107,13 +107,22 @@ ORDER BY due_at, relaunch_id LIMIT %(limit)b
 
 NEXT_DUE = f"SELECT min(due_at) FROM runs WHERE {_FREE} AND due_at > %(after)b"
 
-COUNT_UNFINISHED = f"SELECT count(*) FROM runs WHERE {_OPEN}"
-UNFINISHED = f"SELECT relaunch_id, priority FROM runs WHERE {_OPEN} ORDER BY priority, created_at"
+UNFINISHED = f"SELECT count(*) FROM runs WHERE {_OPEN}"
+TO_BE_DRIVEN = f"SELECT relaunch_id, priority FROM runs WHERE {_OPEN} ORDER BY priority, created_at"
 
 JOURNAL = f"""
 SELECT entries.version, entries.entry FROM runs
 LEFT JOIN journal AS entries ON entries.run = runs.number AND entries.version > %(after)b
 WHERE {_THIS} ORDER BY entries.version
+"""
+
+#: Takes a list of ids and one of versions.
+MOVED_ON = """
+SELECT seen.id, coalesce(runs.version, seen.version),
+    runs.version IS NULL OR runs.finished_at IS NOT NULL
+FROM unnest(%(ids)b::text[], %(versions)b::int[]) AS seen (id, version)
+LEFT JOIN runs ON runs.relaunch_id = seen.id AND runs.consumer = %(consumer)b
+WHERE runs.version IS DISTINCT FROM seen.version
 """
 
 

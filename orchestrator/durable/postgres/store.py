@@ -8,7 +8,8 @@ or taken over. A commit is on the server's disk when it returns, as the server i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any, TypeVar
 
 from orchestrator.durable import rows
@@ -33,6 +34,8 @@ T = TypeVar("T")
 
 #: How many runs to forget in one transaction.
 _PRUNED_AT_ONCE = 500
+#: How many runs are looked at by one statement.
+_LOOKED_AT_ONCE = 1000
 #: How often a run may get in the way of a new one and be gone when it is looked at.
 _ATTEMPTS = 5
 
@@ -206,16 +209,9 @@ class PostgresRunStore:
         """Let the run begin, or say how many are before it."""
         return await self._writer.admit(relaunch_id, at=at, most=most)
 
-    async def count_unfinished(self) -> int:
-        """How many runs have not ended."""
-        ((count,),) = await self.connections.run(
-            statements.COUNT_UNFINISHED, {"consumer": self.consumer}
-        )
-        return int(count)
-
-    async def unfinished(self) -> tuple[tuple[str, Priority], ...]:
+    async def to_be_driven(self) -> tuple[tuple[str, Priority], ...]:
         """The runs that have not ended, whoever holds them, in the order in which they begin."""
-        found = await self.connections.run(statements.UNFINISHED, {"consumer": self.consumer})
+        found = await self.connections.run(statements.TO_BE_DRIVEN, {"consumer": self.consumer})
         return tuple((rows.from_key(i), Priority(priority)) for i, priority in found)
 
     async def journal(self, relaunch_id: str, *, after: int = 0) -> tuple[Entry, ...]:
@@ -225,6 +221,23 @@ class PostgresRunStore:
         if not found:
             raise UnknownRelaunch(relaunch_id)
         return tuple(rows.entry_of(*line) for line in found if line[0] is not None)
+
+    async def moved_on(self, seen: Mapping[str, int]) -> dict[str, tuple[int, bool]]:
+        """The runs whose version is another one."""
+        moved: dict[str, tuple[int, bool]] = {}
+        pairs = iter(seen.items())
+        while some := list(islice(pairs, _LOOKED_AT_ONCE)):
+            ids, versions = zip(*some, strict=True)
+            values = {
+                "consumer": self.consumer,
+                "ids": [rows.as_key(relaunch_id) for relaunch_id in ids],
+                "versions": list(versions),
+            }
+            for column, version, has_ended in await self.connections.run(
+                statements.MOVED_ON, values
+            ):
+                moved[rows.from_key(column)] = (version, has_ended)
+        return moved
 
     async def history(self, which: Filter) -> tuple[StoredRun, ...]:
         """The runs that fit; those of a newer program are passed over."""
@@ -238,6 +251,11 @@ class PostgresRunStore:
         }
         found = await self.connections.run(statements.history(which), values)
         return tuple(rows.readable(found))
+
+    async def unfinished(self) -> int:
+        """How many have not ended."""
+        ((count,),) = await self.connections.run(statements.UNFINISHED, {"consumer": self.consumer})
+        return int(count)
 
     async def prune(self, *, before: float) -> int:
         """Forget what ended before then."""

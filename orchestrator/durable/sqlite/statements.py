@@ -62,6 +62,21 @@ LAST_STEP = (
 NOTE = "INSERT INTO journal (run, version, entry) VALUES (?, ?, ?)"
 JOURNAL = "SELECT version, entry FROM journal WHERE run = ? AND version > ? ORDER BY version"
 
+#: How many runs are asked for at once at most: SQLite takes 999 values in a statement.
+MOVED_AT_ONCE = 400
+
+
+def moved_on(count: int) -> str:
+    """Of so many runs those whose version is not the one given; takes these, then the consumer."""
+    return (
+        f"WITH seen (id, version) AS (VALUES {', '.join(['(?, ?)'] * count)})"
+        " SELECT seen.id, coalesce(runs.version, seen.version),"
+        " runs.version IS NULL OR finished_at IS NOT NULL"
+        " FROM seen LEFT JOIN runs ON relaunch_id = seen.id AND consumer = ?"
+        " WHERE runs.version IS NOT seen.version"
+    )
+
+
 HINTED = f"SELECT relaunch_id FROM runs WHERE {_WAITING_FOR}"
 HINT = (
     "UPDATE runs SET hints = hints + 1, hinted = target, due_at = min(due_at, ?)"
@@ -71,6 +86,7 @@ HINT = (
 DUE = f"SELECT relaunch_id {_FREE} AND due_at <= ? ORDER BY due_at, relaunch_id LIMIT ?"
 NEXT_DUE = f"SELECT due_at {_FREE} AND due_at > ? ORDER BY due_at LIMIT 1"
 
+UNFINISHED = f"SELECT count(*) FROM runs WHERE {_UNFINISHED}"
 GOING = f"SELECT count(*) FROM runs WHERE {_UNFINISHED} AND admitted = 1 AND deadline_at > ?"
 AHEAD = (
     f"SELECT count(*) FROM runs WHERE {_UNFINISHED} AND admitted = 0 AND asked_at > ?"

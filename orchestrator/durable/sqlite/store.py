@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -263,11 +264,34 @@ class SQLiteRunStore:
 
         return tuple(rows.entry_of(*line) for line in await self._thread.read(job))
 
+    async def moved_on(self, seen: Mapping[str, int]) -> dict[str, tuple[int, bool]]:
+        """The runs whose version is another one; between two questions others get their turn."""
+        moved: dict[str, tuple[int, bool]] = {}
+        pairs = iter(seen.items())
+        while some := list(islice(pairs, sql.MOVED_AT_ONCE)):
+            query = sql.moved_on(len(some))
+            values = [*chain.from_iterable((rows.as_key(i), v) for i, v in some), self.consumer]
+
+            def job(
+                db: sqlite3.Connection, query: str = query, values: Sequence[Any] = values
+            ) -> list[Row]:
+                return db.execute(query, values).fetchall()
+
+            for column, version, has_ended in await self._thread.read(job):
+                moved[rows.from_key(column)] = (version, bool(has_ended))
+        return moved
+
     async def history(self, which: Filter) -> tuple[StoredRun, ...]:
         """The runs that fit; those of a newer program are passed over."""
         query = sql.history(self.consumer, which)
         found = await self._thread.read(lambda db: db.execute(*query).fetchall())
         return tuple(rows.readable(found))
+
+    async def unfinished(self) -> int:
+        """How many have not ended."""
+        mine = (self.consumer,)
+        found = await self._thread.read(lambda db: db.execute(sql.UNFINISHED, mine).fetchone())
+        return int(found[0])
 
     async def prune(self, *, before: float) -> int:
         """Forget what ended before then, also in SQLite's own journal."""
