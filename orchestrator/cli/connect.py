@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import platformdirs
@@ -27,12 +27,16 @@ from orchestrator.skillable import AsyncSkillableClient, AsyncSkillablePlatform
 from orchestrator.traffic import Gate, Limits, PolitePlatform
 from orchestrator.waiting import Knowledge, KnowledgeFile
 
+if TYPE_CHECKING:
+    from orchestrator.service.metrics import Metrics
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connected:
     """A relauncher, and what it was made of; without a ``store`` it is not durable."""
 
     relauncher: AsyncRelauncher
+    platform: AsyncPlatform
     schedules: Schedules
     knowledge: KnowledgeFile | None
     store: RunStore | None
@@ -44,8 +48,8 @@ class Connected:
 
 
 @contextlib.asynccontextmanager
-async def connected(loaded: Loaded) -> AsyncIterator[Connected]:
-    """A relauncher as the settings want it.
+async def connected(loaded: Loaded, *, metrics: Metrics | None = None) -> AsyncIterator[Connected]:
+    """A relauncher as the settings want it; ``metrics`` counts its calls and what ends here.
 
     At the end unfinished relaunches are left to others, and calls that are still under way dropped;
     whoever would wait for their answers closes the relauncher first.
@@ -55,23 +59,42 @@ async def connected(loaded: Loaded) -> AsyncIterator[Connected]:
     schedules = schedules_of(loaded, file)
     store = store_of(loaded)
     client = client_of(loaded)
+    platform = _polite(_metered(AsyncSkillablePlatform(client), metrics), loaded, store)
     relauncher = AsyncRelauncher(
-        _polite(AsyncSkillablePlatform(client), loaded, store),
+        platform,
         policy=policy,
         schedules=schedules,
         store=store,
         most_in_flight=loaded.settings.traffic.most_in_flight,
         worker=WorkerOptions(**options),
+        on_end=metrics.counts_ends_of(store) if metrics is not None and store is not None else None,
     )
-    parts = Connected(relauncher=relauncher, schedules=schedules, knowledge=file, store=store)
+    parts = Connected(
+        relauncher=relauncher,
+        platform=platform,
+        schedules=schedules,
+        knowledge=file,
+        store=store,
+    )
     try:
         yield parts
     finally:
         await relauncher.aclose(grace=0)
+        if metrics is not None:
+            await metrics.settled()
         parts.save_knowledge()
         if store is not None:
             await store.close()
         await close(client)
+
+
+def _metered(platform: AsyncPlatform, metrics: Metrics | None) -> AsyncPlatform:
+    if metrics is None:
+        return platform
+    # It needs the extra of the service, which whoever has metrics has.
+    from orchestrator.service.metered import MeteredPlatform
+
+    return MeteredPlatform(platform, metrics)
 
 
 def _polite(platform: AsyncPlatform, loaded: Loaded, store: RunStore | None) -> AsyncPlatform:
