@@ -311,6 +311,7 @@ class EmbeddedRuntime(Runtime):
         elif not driven.lost:
             self._held[relaunch_id] = driven.wake_at
             self._look(driven.wake_at)
+            return  # parked, each step told
         self._tell_followers(relaunch_id)
 
     def _failed(self, relaunch_id: str, task: asyncio.Task[None]) -> None:

@@ -770,6 +770,48 @@ async def test_who_has_stopped_watching_is_told_no_more(stores: Stores) -> None:
     watching.stop()
 
 
+# --- following ------------------------------------------------------------------------------
+
+
+@contract()
+async def test_of_many_runs_those_that_have_moved_on_are_told(stores: Stores) -> None:
+    store = await stores.open()
+    still, moving, ending = [await begun(store, new_run(f"r{n}", ODD_IDS[n])) for n in (1, 2, 3)]
+    seen = {stored.run.relaunch_id: 0 for stored in (still, moving, ending)}
+    assert await store.moved_on(seen) == {}
+    await taken(store, await taken(store, moving, State.DISPLACING), State.TEARING_DOWN)
+    await taken(store, ending, State.LAUNCHED)
+    # What reaches a run from outside is no step of it.
+    await store.request_abort("r1", at=T0)
+    moved = await store.moved_on(seen)
+    assert moved == {"r2": (2, False), "r3": (1, True)}
+    assert await store.moved_on({**seen, "r2": 2, "r3": 1}) == {}
+    # Somebody may claim to have seen more than there is.
+    assert await store.moved_on({"r2": 99}) == {"r2": (2, False)}
+    assert await store.moved_on({}) == {}
+
+
+@contract()
+async def test_a_run_that_is_gone_has_moved_on_to_its_end(stores: Stores) -> None:
+    store, other = await stores.open(), await stores.open("other")
+    await ended(store, new_run("r1"))
+    await begun(other, new_run("r2"))
+    odd = {relaunch_id: 3 for relaunch_id in ODD_IDS}
+    assert await store.prune(before=T0 + 1_000) == 1
+    gone = {relaunch_id: (3, True) for relaunch_id in ["r1", "r2", *ODD_IDS]}
+    assert await store.moved_on({"r1": 3, "r2": 3, **odd}) == gone
+
+
+@contract()
+async def test_any_number_of_runs_is_looked_at(stores: Stores) -> None:
+    store = await stores.open()
+    await begun(store, new_run("r1700"))
+    many = {f"r{n}": 0 for n in range(2_500)}
+    moved = await store.moved_on(many)
+    assert len(moved) == 2_499
+    assert "r1700" not in moved
+
+
 # --- versions -------------------------------------------------------------------------------
 
 
