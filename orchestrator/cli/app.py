@@ -27,6 +27,7 @@ from orchestrator.cli import (
     sandbox,
     teardowns,
     token,
+    webhook_setup,
     worker,
 )
 from orchestrator.cli.failures import no_relaunch
@@ -52,6 +53,7 @@ app.add_typer(teardowns.app, name="teardowns")
 app.command("sandbox")(sandbox.sandbox)
 app.command("key")(key.key)
 app.command("token")(token.token)
+app.command("webhook-setup")(webhook_setup.webhook_setup)
 app.command("config")(config.config)
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli import worker_metrics
 from orchestrator.cli.connect import Connected, connected, settings_for
 from orchestrator.cli.interrupts import cancelling
 from orchestrator.cli.options import ConfigOption, StoreOption
@@ -21,6 +22,9 @@ from orchestrator.cli.stores import place_of, prune, required
 from orchestrator.durable.store import Filter, RunStore
 from orchestrator.errors import StoreError
 from orchestrator.machine.vocabulary import State
+
+if TYPE_CHECKING:
+    from orchestrator.service.metrics import Metrics
 
 #: Seconds between two times that old relaunches are forgotten and what was learned is kept.
 _NOW_AND_THEN = 600.0
@@ -32,9 +36,25 @@ def worker(
     quiet: Annotated[
         bool, typer.Option("--quiet", help="Say nothing of what it does; only logs.")
     ] = False,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PORT", min=0, max=65535, help="Serve its metrics there; 0 picks a free port."
+        ),
+    ] = None,
+    metrics_host: Annotated[
+        str, typer.Option(metavar="HOST", help="The address to serve them on.")
+    ] = "127.0.0.1",
 ) -> int:
     """Drive the relaunches of a store until SIGTERM or Ctrl-C; a second one leaves at once."""
-    asyncio.run(_work(settings_for(config, {"store.url": store}), _Lines(quiet=quiet)))
+    loaded = settings_for(config, {"store.url": store})
+    lines = _Lines(quiet=quiet)
+    if metrics_port is None:
+        asyncio.run(_work(loaded, lines, None))
+        return 0
+    with worker_metrics.serving(metrics_host, metrics_port) as (metrics, place):
+        lines.say(f"Metrics at {place}")
+        asyncio.run(_work(loaded, lines, metrics))
     return 0
 
 
@@ -83,11 +103,13 @@ class _Lines(logging.Handler):
             self.say(f"{relaunch_id}  ended: {phase}{why}, {told.get('elapsed_seconds'):.1f} s")
 
 
-async def _work(loaded: Loaded, lines: _Lines) -> None:
-    async with connected(loaded) as parts:
+async def _work(loaded: Loaded, lines: _Lines, metrics: Metrics | None) -> None:
+    async with connected(loaded, metrics=metrics) as parts:
         store = await required(parts.store)
         with cancelling() as task:
-            keeping = asyncio.create_task(_keep_house(parts, store, loaded, lines))
+            keeping = [asyncio.create_task(_keep_house(parts, store, loaded, lines))]
+            if metrics is not None:
+                keeping.append(asyncio.create_task(worker_metrics.keep_looking(metrics, store)))
             try:
                 waiting = len(await store.history(Filter(unfinished=True, limit=1_000_000)))
                 lines.say(
@@ -99,7 +121,8 @@ async def _work(loaded: Loaded, lines: _Lines) -> None:
             except asyncio.CancelledError:
                 task.uncancel()
             finally:
-                keeping.cancel()
+                for task_beside in keeping:
+                    task_beside.cancel()
             lines.say("Stopping: handing over what is unfinished.")
             await parts.relauncher.aclose()
             lines.say("Stopped.")
