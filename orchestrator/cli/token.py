@@ -48,6 +48,7 @@ def token(
         )
     if key_id is not None and private_key is None:
         raise typer.BadParameter("--key-id: goes with --private-key only.")
+    labs = _labs(lab)
     key, algorithm = _secret(loaded) if private_key is None else _private_key(private_key)
     given = {
         "first_name": first_name,
@@ -61,7 +62,7 @@ def token(
         algorithm=algorithm,
         key_id=key_id,
         user_id=user,
-        labs=_labs(lab),
+        labs=labs,
         seconds=minutes * 60,
         audience=chosen.audience,
         issuer=chosen.issuer,
@@ -92,9 +93,11 @@ def _secret(loaded: Loaded) -> tuple[str, str]:
 
 def _private_key(file: Path) -> tuple[str, str]:
     """The key and the one algorithm that it is for."""
-    from cryptography.hazmat.primitives.asymmetric import ec, rsa
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
+    try:
+        from cryptography.hazmat.primitives.asymmetric import ec, rsa
+        from cryptography.hazmat.primitives.serialization import load_pem_private_key
+    except ImportError as error:
+        raise missing_extra(error) from None
     refused = ConfigurationError(
         f"{file}: is no RSA key of 2048 bits or more and no P-256 key (PEM, without a password); "
         "no token was made."
