@@ -92,6 +92,22 @@ def subject_of(run: Run) -> Subject | None:
     return Subject(lab_profile_id=run.target_profile_id, kind=run.target_kind, step=run.target_step)
 
 
+def usual_seconds(knowledge: Knowledge, run: Run) -> tuple[float, float] | None:
+    """From when to when (10 % and 90 %) such teardowns usually end, while one is waited for."""
+    subject = subject_of(run)
+    if subject is None or run.state not in (State.TEARING_DOWN, State.LOOKING):
+        return None
+    return usual_of(knowledge, subject)
+
+
+def usual_of(knowledge: Knowledge, subject: Subject) -> tuple[float, float] | None:
+    """What is usual for a subject, in seconds; ``None`` until enough of them have been seen."""
+    typical = knowledge.typical(subject)
+    if typical is None or typical.observations < ENOUGH or typical.p90 == math.inf:
+        return None
+    return round(typical.p10, 1), round(typical.p90, 1)
+
+
 class Inbox:
     """What reaches a relaunch from outside, from any thread: hints and the wish to abort."""
 
@@ -292,16 +308,6 @@ class Session:
         if self._schedules.teardown is not None:
             self._schedules.teardown.observe(waited.low, waited.high)
 
-    def _usual(self) -> tuple[float, float] | None:
-        """From when to when such teardowns usually end, while one is waited for."""
-        subject = subject_of(self.run)
-        if subject is None or self.run.state not in (State.TEARING_DOWN, State.LOOKING):
-            return None
-        typical = self._schedules.knowledge.typical(subject)
-        if typical is None or typical.observations < ENOUGH or typical.p90 == math.inf:
-            return None
-        return round(typical.p10, 1), round(typical.p90, 1)
-
     def _calling(self) -> str | None:
         if self.command is None or isinstance(self.command, v.Wait | v.StandInLine):
             return None
@@ -319,7 +325,7 @@ class Session:
             at=at,
             calling=calling or self._calling(),
             next_look_at=self.wake_at if waiting else None,
-            usual_seconds=self._usual(),
+            usual_seconds=usual_seconds(self._schedules.knowledge, self.run),
         )
         self.last = progress
         if self._keep_events:

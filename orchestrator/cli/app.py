@@ -25,6 +25,7 @@ from orchestrator.cli import (
     relaunch,
     runs,
     sandbox,
+    serve,
     teardowns,
     token,
     webhook_setup,
@@ -47,6 +48,7 @@ app.command("demo")(demo.demo)
 app.command("labs")(labs.labs)
 app.command("cancel", epilog=exits.exits_help())(cancel.cancel)
 app.add_typer(runs.app, name="runs")
+app.command("serve")(serve.serve)
 app.command("worker")(worker.worker)
 app.command("doctor")(doctor.doctor)
 app.add_typer(teardowns.app, name="teardowns")

@@ -33,7 +33,7 @@ class AsyncDurableRelaunch(AsyncRelaunch):
         self._starting = starting
         self._run = stored.run if stored is not None else run
         self._outcome: Outcome | None = None
-        self._aborting: asyncio.Task[None] | None = None
+        self._aborting: asyncio.Task[bool] | None = None
         self._loop = asyncio.get_running_loop()
         self._joined = stored is not None
 
@@ -90,9 +90,9 @@ class AsyncDurableRelaunch(AsyncRelaunch):
     def _abort_soon(self) -> None:
         self._aborting = asyncio.ensure_future(self.wish_abort())
 
-    async def wish_abort(self) -> None:
-        """:meth:`abort`, stored before this returns."""
-        await self._runtime.abort(await self.accepted())
+    async def wish_abort(self) -> bool:
+        """:meth:`abort`, stored before this returns; ``False`` if it has ended."""
+        return await self._runtime.abort(await self.accepted())
 
     def hint(self, lab_instance_id: int) -> None:
         """Say that an instance seems to be torn down. From any thread; checked, not believed."""

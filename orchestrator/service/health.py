@@ -144,7 +144,7 @@ class Readiness:
         self._word_until = self._parts.clock.now() + (RECENT if word == OK else FAILED)
 
 
-def _readiness_of(request: Request, ours: Ours) -> Readiness:
+async def _readiness_of(request: Request, ours: Ours) -> Readiness:
     state = request.app.state
     if not hasattr(state, "readiness"):
         state.readiness = Readiness(ours)

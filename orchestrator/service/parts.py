@@ -10,11 +10,13 @@ from fastapi import Depends, Request
 
 from orchestrator.clocks import AsyncSystemClock
 from orchestrator.durable.store import RunStore
+from orchestrator.machine.run import Policy
 from orchestrator.ports import AsyncClock, AsyncPlatform
 from orchestrator.relauncher import AsyncRelauncher
 from orchestrator.service.access.authority import Authority
 from orchestrator.service.access.limits import CallerLimits
 from orchestrator.service.metrics import Metrics
+from orchestrator.service.streams import Streams
 from orchestrator.waiting import Knowledge
 
 
@@ -43,22 +45,30 @@ class ServiceOptions:
 class ServiceParts:
     """See the module's docstring. ``platform`` is the one that ``relauncher`` calls.
 
-    ``draining`` is set once the service is about to stop.
+    ``policy`` is what a relaunch may do unless a service key says otherwise; ``draining`` is set
+    once the service is about to stop.
     """
 
     relauncher: AsyncRelauncher
     platform: AsyncPlatform
     store: RunStore
     authority: Authority
+    policy: Policy = field(default_factory=Policy)
     knowledge: Knowledge = field(default_factory=Knowledge)
     limits: CallerLimits = field(default_factory=CallerLimits)
     metrics: Metrics = field(default_factory=Metrics)
     options: ServiceOptions = field(default_factory=ServiceOptions)
     clock: AsyncClock = field(default_factory=AsyncSystemClock)
     draining: asyncio.Event = field(default_factory=asyncio.Event)
+    streams: Streams = field(default_factory=Streams)
+
+    def drain(self) -> None:
+        """Begin nothing any more, and close every event stream; its client comes again."""
+        self.draining.set()
+        self.streams.close()
 
 
-def _parts_of(request: Request) -> ServiceParts:
+async def _parts_of(request: Request) -> ServiceParts:
     parts: ServiceParts = request.app.state.parts
     return parts
 

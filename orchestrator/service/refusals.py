@@ -8,6 +8,7 @@
         │   └── TokenExpired token_expired     401  ask the LMS for a new one
         ├── Forbidden       forbidden          403  known, but not allowed to do this
         ├── NotFound        not_found          404  not there, or not for this caller
+        ├── Conflict        relaunch_in_flight 409 another lab's is in flight; says what may be done
         ├── BodyTooLarge    body_too_large     413
         ├── TooMany         too_many_requests  429  of this caller; ``Retry-After`` says when
         ├── KeySetUnavailable key_set_unavailable 503  no public key of the LMS can be had
@@ -20,9 +21,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from orchestrator.errors import RelaunchError
+from orchestrator.errors import RelaunchError, RelaunchInFlight
 
 
 class Refused(RelaunchError):
@@ -31,8 +32,14 @@ class Refused(RelaunchError):
     code = "refused"
     status: ClassVar[int] = 400
 
-    def __init__(self, message: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        headers: Mapping[str, str] | None = None,
+        members: Mapping[str, Any] | None = None,
+    ) -> None:
         self.headers = dict(headers or {})
+        self.members = dict(members or {})
         super().__init__(message)
 
 
@@ -64,6 +71,13 @@ class NotFound(Refused):
 
     code = "not_found"
     status = 404
+
+
+class Conflict(Refused):
+    """Another lab's relaunch is in flight for the learner; nothing was begun."""
+
+    code = RelaunchInFlight.code
+    status = 409
 
 
 class BodyTooLarge(Refused):

@@ -1,0 +1,26 @@
+"""What a process that runs for long does now and then: forget the old, keep what was learned."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from orchestrator.cli.connect import Connected
+from orchestrator.cli.settings import Loaded
+from orchestrator.cli.stores import prune
+from orchestrator.durable.store import RunStore
+
+#: Seconds between two times.
+NOW_AND_THEN = 600.0
+
+
+async def keep_house(
+    parts: Connected, store: RunStore, loaded: Loaded, *, tell: Callable[[str], object]
+) -> None:
+    """Until cancelled."""
+    while True:
+        gone = await prune(store, loaded)
+        if gone:
+            tell(f"Forgot {gone} relaunches that ended long ago.")
+        parts.save_knowledge()
+        await asyncio.sleep(NOW_AND_THEN)

@@ -1,0 +1,131 @@
+"""The outermost layer: what comes in is bounded, what goes out is guarded, nothing escapes unseen.
+
+* A body is read whole before anybody looks at it, up to a size and within a time.
+* Every answer carries the headers that keep browsers from guessing, framing, caching and referring.
+* An error that nobody expected is logged by its kind and place, without values, and told as such.
+* Each request is logged by its route's template: no path, query or header as it was sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections.abc import MutableMapping
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from orchestrator.logs import get_logger
+from orchestrator.service.problems import problem, problem_of, unexpected
+from orchestrator.service.refusals import BodyTooLarge
+
+_log = get_logger("orchestrator.service")
+
+#: Unless a route says otherwise.
+GUARDING = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "cross-origin-resource-policy": "same-origin",
+}
+_HTTPS_ONLY = "max-age=31536000"
+
+
+class Boundary:
+    """See the module's docstring. ``largest`` in bytes, ``slowest`` in seconds."""
+
+    def __init__(self, app: ASGIApp, *, largest: int, slowest: float, https: bool) -> None:
+        self._app = app
+        self._largest = largest
+        self._slowest = slowest
+        self._guarding = GUARDING | ({"strict-transport-security": _HTTPS_ONLY} if https else {})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        status = 0
+
+        async def guarded(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in self._guarding.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            body = await self._body(Headers(scope=scope), receive)
+            await self._app(scope, _again(body, receive), guarded)
+        except TimeoutError:
+            await problem(
+                408, "request_timeout", "The request's body did not come in time. Nothing was done."
+            )(scope, receive, guarded)
+        except BodyTooLarge as error:
+            await problem_of(error)(scope, receive, guarded)
+        except Exception as error:  # a bug of ours: it must not show what it was about
+            _log.error("request_failed", reason=type(error).__name__, where=_place(error))
+            if not status:
+                await unexpected()(scope, receive, guarded)
+        finally:
+            _log.info(
+                "request",
+                operation=_operation(scope),
+                status=status,
+                seconds=round(time.perf_counter() - began, 4),
+            )
+
+    async def _body(self, headers: Headers, receive: Receive) -> bytes:
+        if "content-length" not in headers and "transfer-encoding" not in headers:
+            return b""
+        length = headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > self._largest:
+            raise BodyTooLarge(self._too_large())
+        chunks: list[bytes] = []
+        size = 0
+        async with asyncio.timeout(self._slowest):
+            while True:
+                message = await receive()
+                if message["type"] != "http.request":
+                    return b""
+                chunks.append(message.get("body", b""))
+                size += len(chunks[-1])
+                if size > self._largest:
+                    raise BodyTooLarge(self._too_large())
+                if not message.get("more_body"):
+                    return b"".join(chunks)
+
+    def _too_large(self) -> str:
+        return f"The body is larger than {self._largest} bytes. Nothing was done."
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """Give the body that was read, and then whatever else comes (the caller leaving)."""
+    given = False
+
+    async def receiving() -> Message:
+        nonlocal given
+        if not given:
+            given = True
+            return {"type": "http.request", "body": body, "more_body": False}
+        return await receive()
+
+    return receiving
+
+
+def _operation(scope: MutableMapping[str, Any]) -> str:
+    route = scope.get("route")
+    return f"{scope['method']} {getattr(route, 'path', '(none)')}"
+
+
+def _place(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [f for f in frames if "orchestrator" in f.filename] or list(frames)
+    last = ours[-1]
+    return f"{last.filename.rpartition('orchestrator')[2].lstrip('/')}:{last.lineno} {last.name}"

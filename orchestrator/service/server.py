@@ -1,0 +1,181 @@
+"""The service on a port, under uvicorn: stopped gracefully, and impatient with silent connections.
+
+* Stopping: no new relaunch is begun, event streams end (their clients come again), then what is in
+  flight is left to whoever goes on with it.
+* A connection that has not sent a whole request's headers in time is closed; uvicorn itself would
+  wait for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Generator
+from typing import Any, Self
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from orchestrator.service.parts import ServiceParts
+
+#: Seconds for the headers of a connection's first request, and between two requests.
+HEADERS_WITHIN, KEEP_ALIVE = 10.0, 30.0
+#: Seconds for requests under way once the service is to stop.
+GRACE = 5.0
+
+
+class ImpatientProtocol(H11Protocol):
+    """uvicorn's protocol, which closes a connection on which no request comes."""
+
+    _impatience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._impatience = self.loop.call_later(HEADERS_WITHIN, self._give_up)
+
+    def _give_up(self) -> None:
+        if self.cycle is None and not self.transport.is_closing():
+            self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no longer."""
+        if self._impatience is not None:
+            self._impatience.cancel()
+        super().connection_lost(exc)
+
+
+class GracefulServer(uvicorn.Server):
+    """A server that drains the service before it waits for its connections to end.
+
+    It leaves signals to whoever runs it: uvicorn would raise them again before the parts are
+    closed.
+    """
+
+    def __init__(self, config: uvicorn.Config, drain: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._drain = drain
+        #: Set once it listens.
+        self.up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so."""
+        await super().startup(sockets)
+        self.up.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain, then stop."""
+        self._drain()
+        await super().shutdown(sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Not ours."""
+        yield
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens; ``OSError`` if it can't be had."""
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind((host, port))
+    listening.listen(2048)
+    return listening
+
+
+def origin_of(listening: socket.socket) -> str:
+    """The origin at which a listening socket is reached."""
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def server_of(app: FastAPI, parts: ServiceParts, *, proxies: list[str]) -> GracefulServer:
+    """The server of ``app``; ``proxies`` are believed about who asks."""
+    config = uvicorn.Config(
+        app,
+        http=ImpatientProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=proxies,
+        timeout_keep_alive=int(KEEP_ALIVE),
+        timeout_graceful_shutdown=int(GRACE),
+        h11_max_incomplete_event_size=32_768,
+    )
+    return GracefulServer(config, parts.drain)
+
+
+class ServiceServer:
+    """A running service in a thread with a loop of its own; a context manager, for tests and demos.
+
+    ``make`` builds the parts and the application in that loop and closes them afterwards; it is
+    told the service's origin.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[str], contextlib.AbstractAsyncContextManager[tuple[FastAPI, ServiceParts]]],
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        self._make = make
+        self._socket = listen(host, port)
+        self.base_url = origin_of(self._socket)
+        self._server: GracefulServer | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="service", daemon=True)
+        self._failure: BaseException | None = None
+        self.parts: ServiceParts | None = None
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        if not self._started.wait(15) or self._failure is not None:
+            raise RuntimeError("the service did not start") from self._failure
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._server is not None:
+            self._server.should_exit = True
+        self._thread.join(timeout=15)
+        self._socket.close()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._main())
+        except BaseException as error:  # told to whoever waits for the start
+            self._failure = error
+        finally:
+            self._started.set()
+
+    async def _main(self) -> None:
+        async with self._make(self.base_url) as (app, parts):
+            self.parts = parts
+            self._server = server_of(app, parts, proxies=[])
+            async with serving(self._server, self._socket) as task:
+                self._started.set()
+                await task
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    server: GracefulServer, listening: socket.socket
+) -> AsyncIterator[asyncio.Task[None]]:
+    """While inside, the server serves; at the end it is stopped gracefully."""
+    task = asyncio.create_task(server.serve(sockets=[listening]))
+    up = asyncio.create_task(server.up.wait())
+    try:
+        await asyncio.wait({task, up}, return_when=asyncio.FIRST_COMPLETED)
+        yield task
+    finally:
+        up.cancel()
+        server.should_exit = True
+        await task

@@ -1,0 +1,117 @@
+"""One server-sent event stream: what a relaunch tells, with heartbeats, up to its end.
+
+It ends after the outcome; when the service drains; and when the caller must prove itself anew. In
+the last two cases nothing is lost: the client comes again and says which event it saw last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+from orchestrator.ports import AsyncClock
+
+
+def event(name: str, sequence: int, data: Any) -> bytes:
+    """One event in the wire format; JSON has no line breaks in it."""
+    text = json.dumps(data, separators=(",", ":"))
+    return f"event: {name}\nid: {sequence}\ndata: {text}\n\n".encode()
+
+
+def opening(retry_milliseconds: int) -> bytes:
+    """The first bytes: when to come again if the stream breaks; proxies see that it has begun."""
+    return f"retry: {retry_milliseconds}\n: here\n\n".encode()
+
+
+class Streams:
+    """The streams that are open in this process, so that all can be told to end."""
+
+    def __init__(self) -> None:
+        self._open: set[Stream] = set()
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @contextlib.contextmanager
+    def opened(self, stream: Stream) -> Iterator[None]:
+        """While inside, ``stream`` is one of them."""
+        self._open.add(stream)
+        if self._closed:
+            stream.end()
+        try:
+            yield
+        finally:
+            self._open.discard(stream)
+
+    def close(self) -> None:
+        """End all of them, and whichever is opened from now on."""
+        self._closed = True
+        for stream in self._open:
+            stream.end()
+
+
+class Stream:
+    """See the module's docstring. ``ends_at``: when the caller's credential runs out."""
+
+    def __init__(
+        self,
+        source: AsyncIterator[bytes],
+        *,
+        clock: AsyncClock,
+        heartbeat: float,
+        ends_at: float | None,
+        failed: Callable[[BaseException], object],
+    ) -> None:
+        self._source = source
+        self._clock = clock
+        self._heartbeat = heartbeat
+        self._ends_at = ends_at
+        self._failed = failed
+        self._ready: deque[bytes] = deque()
+        self._wake = asyncio.Event()
+        self._ending = False
+        self._done = False
+
+    def end(self) -> None:
+        """End after what is ready."""
+        self._ending = True
+        self._wake.set()
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """What is to be sent, as it comes."""
+        reading = asyncio.create_task(self._read())
+        try:
+            while True:
+                self._wake.clear()
+                while self._ready:
+                    yield self._ready.popleft()
+                if self._done or self._ending or self._left() <= 0:
+                    return
+                await self._clock.wait(min(self._heartbeat, self._left()), self._wake)
+                if not self._wake.is_set():
+                    yield b": still here\n\n"
+        finally:
+            reading.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await reading
+
+    def _left(self) -> float:
+        if self._ends_at is None:
+            return float("inf")
+        return self._ends_at - self._clock.now()
+
+    async def _read(self) -> None:
+        try:
+            async for piece in self._source:
+                self._ready.append(piece)
+                self._wake.set()
+        except Exception as error:  # the stream ends, the client comes again and is told then
+            self._failed(error)
+        finally:
+            self._done = True
+            self._wake.set()
