@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from orchestrator.cli.connect import Connected
 from orchestrator.cli.settings import Loaded
@@ -15,12 +15,19 @@ NOW_AND_THEN = 600.0
 
 
 async def keep_house(
-    parts: Connected, store: RunStore, loaded: Loaded, *, tell: Callable[[str], object]
+    parts: Connected,
+    store: RunStore,
+    loaded: Loaded,
+    *,
+    tell: Callable[[str], object],
+    also: Callable[[], Awaitable[object]] | None = None,
 ) -> None:
-    """Until cancelled."""
+    """Until cancelled; ``also`` is what else is to be done each time."""
     while True:
         gone = await prune(store, loaded)
         if gone:
             tell(f"Forgot {gone} relaunches that ended long ago.")
         parts.save_knowledge()
+        if also is not None:
+            await also()
         await asyncio.sleep(NOW_AND_THEN)

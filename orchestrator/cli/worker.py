@@ -14,20 +14,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli import worker_metrics
-from orchestrator.cli.connect import Connected, connected, settings_for
+from orchestrator.cli.connect import connected, settings_for
 from orchestrator.cli.interrupts import cancelling
 from orchestrator.cli.options import ConfigOption, StoreOption
 from orchestrator.cli.settings import Loaded
-from orchestrator.cli.stores import place_of, prune, required
+from orchestrator.cli.stores import place_of, required
 from orchestrator.durable.store import Filter, RunStore
 from orchestrator.errors import StoreError
 from orchestrator.machine.vocabulary import State
 
 if TYPE_CHECKING:
     from orchestrator.service.metrics import Metrics
-
-#: Seconds between two times that old relaunches are forgotten and what was learned is kept.
-_NOW_AND_THEN = 600.0
 
 
 def worker(
@@ -128,13 +125,7 @@ async def _work(loaded: Loaded, lines: _Lines, metrics: Metrics | None) -> None:
             lines.say("Stopped.")
 
 
-async def _keep_house(parts: Connected, store: RunStore, loaded: Loaded, lines: _Lines) -> None:
-    while True:
-        gone = await prune(store, loaded)
-        if gone:
-            lines.say(f"Forgot {gone} relaunches that ended long ago.")
-        parts.save_knowledge()
-        await asyncio.sleep(_NOW_AND_THEN)
-        with contextlib.suppress(StoreError):
-            unfinished = await store.history(Filter(unfinished=True, limit=1_000_000))
-            lines.keep_only({stored.run.relaunch_id for stored in unfinished})
+async def _forget_ended(store: RunStore, lines: _Lines) -> None:
+    with contextlib.suppress(StoreError):
+        unfinished = await store.history(Filter(unfinished=True, limit=1_000_000))
+        lines.keep_only({stored.run.relaunch_id for stored in unfinished})
