@@ -104,7 +104,10 @@ async def _work(loaded: Loaded, lines: _Lines, metrics: Metrics | None) -> None:
     async with connected(loaded, metrics=metrics) as parts:
         store = await required(parts.store)
         with cancelling() as task:
-            keeping = [asyncio.create_task(_keep_house(parts, store, loaded, lines))]
+            house = keep_house(
+                parts, store, loaded, tell=lines.say, also=lambda: _forget_ended(store, lines)
+            )
+            keeping = [asyncio.create_task(house)]
             if metrics is not None:
                 keeping.append(asyncio.create_task(worker_metrics.keep_looking(metrics, store)))
             try:
