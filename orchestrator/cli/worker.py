@@ -15,6 +15,7 @@ import typer
 
 from orchestrator.cli import worker_metrics
 from orchestrator.cli.connect import connected, settings_for
+from orchestrator.cli.housekeeping import keep_house
 from orchestrator.cli.interrupts import cancelling
 from orchestrator.cli.options import ConfigOption, StoreOption
 from orchestrator.cli.settings import Loaded
