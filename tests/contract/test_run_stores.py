@@ -796,9 +796,9 @@ async def test_a_run_that_is_gone_has_moved_on_to_its_end(stores: Stores) -> Non
     store, other = await stores.open(), await stores.open("other")
     await ended(store, new_run("r1"))
     await begun(other, new_run("r2"))
-    odd = {relaunch_id: 3 for relaunch_id in ODD_IDS}
+    odd = dict.fromkeys(ODD_IDS, 3)
     assert await store.prune(before=T0 + 1_000) == 1
-    gone = {relaunch_id: (3, True) for relaunch_id in ["r1", "r2", *ODD_IDS]}
+    gone = dict.fromkeys(["r1", "r2", *ODD_IDS], (3, True))
     assert await store.moved_on({"r1": 3, "r2": 3, **odd}) == gone
 
 
