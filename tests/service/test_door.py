@@ -53,6 +53,7 @@ class House:
 
 
 def house(tokens: LearnerTokens | None = None, **limits: Any) -> House:
+    """Built before time is frozen: FastAPI imports on the way what cannot stand a false `date`."""
     app = FastAPI()
     authority = Authority(
         keys=ServiceKeys(kept.entry for _, kept in _MADE.values()),
@@ -116,8 +117,9 @@ def test_a_learner_may_read_and_start() -> None:
 
 
 def test_a_token_that_ran_out_says_so() -> None:
+    there = house()
     with freeze_time("2026-03-01 12:00:00", real_asyncio=True) as frozen:
-        there, token = house(), signed()
+        token = signed()
         assert there.ask("/read", token).status_code == 200
         frozen.tick(611)
         answer = there.ask("/read", token)
@@ -189,8 +191,9 @@ def test_wrong_credentials_are_slowed_down_and_good_ones_are_not() -> None:
 
 
 def test_a_class_whose_tokens_ran_out_is_not_taken_for_an_attack() -> None:
+    there = house(failures_per_minute=3)
     with freeze_time("2026-03-01 12:00:00", real_asyncio=True) as frozen:
-        there, token = house(failures_per_minute=3), signed()
+        token = signed()
         frozen.tick(700)
         assert {there.ask("/read", token).json()["code"] for _ in range(9)} == {"token_expired"}
 

@@ -45,6 +45,13 @@ def caller_of(claims: Mapping[str, Any], *, leeway: float, longest: float) -> Ca
     )
 
 
+def check_times(claims: Mapping[str, Any]) -> None:
+    """Refuse times that are none, or so far off that nobody can mean them."""
+    for name in ("exp", "iat", "nbf"):
+        if claims.get(name) is not None and not _is_time(claims[name]):
+            raise _wrong(f"`{name}` takes a number of seconds since 1970")
+
+
 def _text(claims: Mapping[str, Any], name: str) -> str:
     text = claims.get(name)
     if not isinstance(text, str) or not text.strip() or len(text) > _LONGEST_TEXT:
@@ -55,9 +62,6 @@ def _text(claims: Mapping[str, Any], name: str) -> str:
 
 
 def _end(claims: Mapping[str, Any], longest: float) -> float:
-    for name in ("exp", "iat", "nbf"):
-        if name in claims and not _is_time(claims[name]):
-            raise _wrong(f"`{name}` takes a number of seconds since 1970")
     end: float = claims["exp"]
     begin: float = claims.get("iat", time.time())
     if end - begin > longest:

@@ -20,7 +20,7 @@ from jwt.exceptions import InvalidJTIError, InvalidSubjectError
 
 from orchestrator.errors import ConfigurationError
 from orchestrator.service.access.callers import Caller
-from orchestrator.service.access.claims import caller_of
+from orchestrator.service.access.claims import caller_of, check_times
 from orchestrator.service.access.key_sets import KeySet
 from orchestrator.service.refusals import TokenExpired, Unauthenticated
 
@@ -58,8 +58,10 @@ class LearnerTokens:
         """
         try:
             header = jwt.get_unverified_header(token)
-        except jwt.PyJWTError:
+        except (jwt.PyJWTError, ValueError, RecursionError):
             raise Unauthenticated(_NOT_OURS) from None
+        if "crit" in header or "b64" in header:  # extensions, of which we know none
+            raise Unauthenticated(_NOT_OURS)
         for key, algorithm in await self._keys_for(header):
             try:
                 claims = self._verified(token, key, algorithm)
@@ -157,6 +159,7 @@ class _StrictJWT(jwt.PyJWT):
             raise jwt.DecodeError from None
         if not isinstance(claims, dict):
             raise jwt.DecodeError
+        check_times(claims)  # before they are converted, which is not always survived
         return claims
 
 
