@@ -18,7 +18,9 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from orchestrator.sandbox import pages
 from orchestrator.sandbox.api import Reply, Sandbox
+from orchestrator.sandbox.world import Instance
 
 #: Where a connection's transport is found in its ASGI scope.
 _TRANSPORT = "orchestrator.sandbox.transport"
@@ -77,13 +79,33 @@ def create_app(sandbox: Sandbox) -> Starlette:
     async def page(request: Request) -> Response:
         path = request.url.path
         if path in entered and path.startswith("/access/"):
-            return HTMLResponse("<h1>This link has been used</h1>", status_code=410)
+            return HTMLResponse(pages.USED, status_code=410)
         entered.add(path)
-        return HTMLResponse("<!doctype html><title>Lab</title><h1>A lab of the sandbox</h1>")
+        if path.startswith("/active-labs/"):
+            return HTMLResponse(pages.ACTIVE_LABS)
+        instance = _instance(request)
+        name = instance.profile.name if instance else "A lab of the sandbox"
+        return HTMLResponse(pages.lab(name, instance.instance_id if instance else 0))
+
+    async def lab_state(request: Request) -> Response:
+        instance = _instance(request)
+        return JSONResponse({"state": instance.state if instance else "Off"})
+
+    async def lab_file(request: Request) -> Response:
+        content, media_type = pages.FILES[request.url.path.rpartition("/")[2]]
+        return Response(content, media_type=media_type)
+
+    def _instance(request: Request) -> Instance | None:
+        number = request.path_params["token"].partition("-")[0]
+        with sandbox.lock:
+            sandbox.world.settle()
+            return sandbox.world.instances.get(int(number)) if number.isdecimal() else None
 
     routes = [
         Route("/_sandbox/state", state),
         Route("/_sandbox/ledger", ledger),
+        Route("/_sandbox/lab/{token}", lab_state),
+        *(Route(f"/_sandbox/{name}", lab_file, name=name) for name in pages.FILES),
         Route("/launch/{token}", page),
         Route("/access/{token}", page),
         Route("/active-labs/{token}", page),

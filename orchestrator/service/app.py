@@ -12,6 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from orchestrator.service import events, health, labs, metrics_route, relaunches, webhooks
 from orchestrator.service.boundary import Boundary
+from orchestrator.service.button import routes as button
 from orchestrator.service.parts import ServiceParts
 from orchestrator.service.problems import answer_problems
 from orchestrator.service.representations import ConflictProblem, Problem
@@ -64,7 +65,7 @@ def create_app(parts: ServiceParts, *, extra_routers: Iterable[APIRouter] = ()) 
     )
     app.state.parts = parts
     answer_problems(app)
-    for module in (relaunches, events, labs, webhooks, health, metrics_route):
+    for module in (relaunches, events, labs, webhooks, health, metrics_route, button):
         app.include_router(module.router)
     for router in extra_routers:
         app.include_router(router)
