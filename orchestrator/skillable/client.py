@@ -8,6 +8,7 @@ method makes one call and takes ``timeout`` in seconds, a bound on the whole cal
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Self, TypeVar, Unpack
@@ -27,6 +28,7 @@ from orchestrator.skillable.answers import (
 )
 from orchestrator.skillable.calls import Call
 from orchestrator.skillable.connection import ClientOptions, Connection
+from orchestrator.skillable.pools import EACH, Pools
 
 T = TypeVar("T")
 
@@ -178,10 +180,15 @@ class AsyncSkillableClient(Connection):
         super().__init__(api_key, options)
         self._sleep = sleep
         self._http = httpx.AsyncClient(
-            transport=transport
-            or httpx.AsyncHTTPTransport(verify=verify, retries=0, limits=self._limits()),
+            transport=transport or self._pools(verify),
             **self._options(),
         )
+
+    def _pools(self, verify: ssl.SSLContext | bool) -> Pools:
+        # One for all pools: to make it takes longer than a call.
+        tls = httpx.create_ssl_context(verify=verify)
+        limits = self._limits(EACH)
+        return Pools(lambda: httpx.AsyncHTTPTransport(verify=tls, retries=0, limits=limits))
 
     async def __aenter__(self) -> Self:
         return self

@@ -73,10 +73,10 @@ class Connection:
         headers = {"api_key": self._key, "Accept": "application/json"}
         return {"headers": headers, "follow_redirects": False, "trust_env": False}
 
-    def _limits(self) -> httpx.Limits:
+    def _limits(self, most: int = 100) -> httpx.Limits:
         # Shorter than servers keep idle connections: a launch sent into one that is just being
         # closed would be a lost answer for nothing.
-        return httpx.Limits(max_connections=100, keepalive_expiry=2.0)
+        return httpx.Limits(max_connections=most, keepalive_expiry=2.0)
 
     def _request(self, call: Call[Any], limit: float) -> dict[str, Any]:
         return {
