@@ -152,7 +152,7 @@ async def _readiness_of(request: Request, ours: Ours) -> Readiness:
     return found
 
 
-@router.get("/healthz")
+@router.get("/healthz", operation_id="healthz")
 async def healthz() -> Health:
     """Whether the process is up; nothing else is looked at."""
     return Health()
@@ -160,6 +160,7 @@ async def healthz() -> Health:
 
 @router.get(
     "/readyz",
+    operation_id="readyz",
     responses={503: {"model": Ready, "description": "Not now: send learners elsewhere."}},
 )
 async def readyz(

@@ -19,6 +19,7 @@ _TEXT = {"schema": {"type": "string"}, "example": "lab_relaunch_in_flight 3.0\n"
 
 @router.get(
     "/metrics",
+    operation_id="metrics",
     response_class=Response,
     responses={
         200: {

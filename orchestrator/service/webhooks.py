@@ -37,6 +37,18 @@ EVENTS = frozenset(
     }
 )  # fmt: skip
 _LARGEST_INT64 = 2**63 - 1
+_BODY = {
+    "requestBody": {
+        "description": "What the platform tells of the lab instance; only its id is looked at.",
+        "required": False,
+        "content": {
+            "application/json": {
+                "schema": {"type": "object"},
+                "example": {"Id": 5001, "LabProfileId": 1001, "UserExternalId": "ada", "State": 20},
+            }
+        },
+    }
+}
 
 _secret = APIKeyHeader(
     name="Authorization",
@@ -154,5 +166,6 @@ for _verb in ("POST", "GET", "PUT"):
             response_class=Response,
             operation_id=f"{_verb.lower()}_{_name}",
             dependencies=[Depends(_let_in)],
-            responses={204: {"description": "Taken."}, **problems(401, 422, 503)},
+            responses={204: {"description": "Taken."}, **problems(413)},
+            openapi_extra=None if _verb == "GET" else _BODY,
         )

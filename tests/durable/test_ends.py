@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
+from orchestrator import AsyncRelauncher, Schedules
 from orchestrator.durable import embedded
 from orchestrator.durable.memory import MemoryRunStore
 from orchestrator.durable.store import Signals, Step
 from orchestrator.errors import StoreUnavailable
-from orchestrator.testing import NeverTearsDown
+from orchestrator.testing import Async, InMemoryPlatform, NeverTearsDown
 from orchestrator.testing.virtual import run_virtual
+from orchestrator.waiting import FixedSchedule
 from tests.durable.test_durable_relaunch import Setting
 
 
@@ -102,3 +105,35 @@ def test_a_superseded_one_is_told_of_by_the_process_that_ended_it() -> None:
             assert (driver, ender) == ([], [ended.relaunch_id])
 
     run_virtual(main())
+
+
+def test_in_a_fleet_the_worker_tells_and_not_who_asked(postgres_url: str) -> None:
+    from orchestrator.durable.postgres import PostgresRunStore
+
+    async def main() -> None:
+        ends: dict[str, list[str]] = {"worker": [], "asker": []}
+        platform = InMemoryPlatform(time.time, teardown_seconds=0.2)
+        platform.add_running("ann", 1001)
+        stores = [PostgresRunStore(postgres_url) for _ in ends]
+        worker, asker = (
+            AsyncRelauncher(
+                Async(platform),
+                store=store,
+                schedules=Schedules(teardown=FixedSchedule(0.3)),
+                on_end=told.append,
+            )
+            for store, told in zip(stores, ends.values(), strict=True)
+        )
+        working = asyncio.create_task(worker.work())
+        try:
+            outcome = await asker.relaunch("ann", 1002)
+            assert outcome.ok
+        finally:
+            working.cancel()
+            await asyncio.wait({working})
+            for relauncher, store in zip((worker, asker), stores, strict=True):
+                await relauncher.aclose()
+                await store.close()
+        assert ends == {"worker": [outcome.relaunch_id], "asker": []}
+
+    asyncio.run(main())

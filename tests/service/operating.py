@@ -7,23 +7,20 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
-from fastapi import FastAPI
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from orchestrator import AsyncRelauncher, Schedules
 from orchestrator.durable.memory import MemoryRunStore
 from orchestrator.ports import AsyncPlatform
-from orchestrator.service import health, metrics_route, webhooks
 from orchestrator.service.access.authority import Authority
 from orchestrator.service.access.callers import Scope
 from orchestrator.service.access.learner_tokens import LearnerTokens
 from orchestrator.service.access.service_keys import ServiceKeys, new_key
-from orchestrator.service.boundary import Boundary
+from orchestrator.service.app import create_app
 from orchestrator.service.metered import MeteredPlatform
 from orchestrator.service.metrics import Metrics
 from orchestrator.service.parts import ServiceOptions, ServiceParts
-from orchestrator.service.problems import answer_problems
 from orchestrator.testing import Async, InMemoryPlatform
 from orchestrator.testing.virtual import VirtualClock
 from orchestrator.traffic import Gate, PolitePlatform
@@ -37,7 +34,7 @@ WEBHOOK_SECRET = "what the platform brings"
 class Service:
     """The parts of a service, and its application; belongs to one virtual loop.
 
-    ``wrapped`` may put something around the platform; ``gated``: there is a gate before it.
+    ``around`` takes the place of the platform; ``gated``: there is a gate before it.
     """
 
     def __init__(
@@ -76,7 +73,7 @@ class Service:
             options=ServiceOptions(webhook_secrets=secrets),
             clock=self.clock,
         )
-        self.app = app_of(self.parts)
+        self.app = create_app(self.parts)
 
     @asynccontextmanager
     async def client(self, address: str = "192.0.2.1") -> AsyncIterator[httpx.AsyncClient]:
@@ -101,14 +98,3 @@ class Service:
             for sample in family.samples
             if sample.name == f"lab_relaunch_{name}"
         }
-
-
-def app_of(parts: ServiceParts) -> FastAPI:
-    """The routes for those who operate a service."""
-    app = FastAPI()
-    app.add_middleware(Boundary, largest=65_536, slowest=10.0, https=False)
-    app.state.parts = parts
-    answer_problems(app)
-    for module in (webhooks, health, metrics_route):
-        app.include_router(module.router)
-    return app

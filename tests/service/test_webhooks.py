@@ -22,6 +22,7 @@ from orchestrator.handles import AsyncRelaunch
 from orchestrator.sandbox import Sandbox, Webhook
 from orchestrator.sandbox.server import SandboxServer
 from orchestrator.service.access.authority import Authority
+from orchestrator.service.app import create_app
 from orchestrator.service.metered import MeteredPlatform
 from orchestrator.service.metrics import Metrics
 from orchestrator.service.parts import ServiceOptions, ServiceParts
@@ -30,7 +31,7 @@ from orchestrator.skillable import AsyncSkillableClient, AsyncSkillablePlatform
 from orchestrator.testing.virtual import run_virtual
 from orchestrator.waiting import FixedSchedule
 from tests.cli.test_cli import environment, relaunch
-from tests.service.operating import WEBHOOK_SECRET, Service, app_of
+from tests.service.operating import WEBHOOK_SECRET, Service
 
 GOOD = {"Authorization": WEBHOOK_SECRET}
 HERE = "/webhooks/skillable"
@@ -358,7 +359,7 @@ def _served(base_url: str, ended: Future[Outcome]) -> ServiceServer:
                     metrics=metrics,
                     options=ServiceOptions(webhook_secrets=(WEBHOOK_SECRET,)),
                 )
-                app = app_of(parts)
+                app = create_app(parts)
 
                 @app.post("/test/begin")
                 async def begin() -> None:
