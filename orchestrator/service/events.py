@@ -57,7 +57,6 @@ class EventStream(StreamingResponse):
     "/relaunches/{relaunch_id}/events",
     status_code=200,
     response_class=EventStream,
-    status_code=200,  # else it is looked for in what the class takes
     responses={
         200: {
             "description": "`progress` events (a step each; the id is its sequence number), and "
