@@ -35,8 +35,6 @@ class ServiceOptions:
     webhook_secrets: tuple[str, ...] = field(default=(), repr=False)
     largest_body: int = 65_536
     slowest_body: float = 10.0
-    most_streams: int = 10_000
-    most_streams_each: int = 10
     heartbeat_seconds: float = 15.0
     retry_milliseconds: int = 1000
 
