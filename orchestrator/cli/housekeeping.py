@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 from orchestrator.cli.connect import Connected
 from orchestrator.cli.settings import Loaded
 from orchestrator.cli.stores import prune
 from orchestrator.durable.store import RunStore
+from orchestrator.errors import StoreUnavailable
 
 #: Seconds between two times.
 NOW_AND_THEN = 600.0
@@ -24,9 +26,11 @@ async def keep_house(
 ) -> None:
     """Until cancelled; ``also`` is what else is to be done each time."""
     while True:
-        gone = await prune(store, loaded)
-        if gone:
-            tell(f"Forgot {gone} relaunches that ended long ago.")
+        # A store that is away for the moment is asked the next time.
+        with contextlib.suppress(StoreUnavailable):
+            gone = await prune(store, loaded)
+            if gone:
+                tell(f"Forgot {gone} relaunches that ended long ago.")
         parts.save_knowledge()
         if also is not None:
             await also()

@@ -43,13 +43,19 @@ async def serve(
                 async with serving(server, listening) as running:
                     _say(_greeting(loaded, parts, demo=demo is not None))
                     with contextlib.suppress(asyncio.CancelledError):
-                        await asyncio.shield(running)
+                        # All of them go on without end: whichever does not has failed.
+                        done, _ = await asyncio.wait(
+                            {running, *background}, return_when=asyncio.FIRST_COMPLETED
+                        )
+                        for one in done:
+                            one.result()
                     if task.cancelling():
                         task.uncancel()
                         _say("Stopping: no new relaunch is begun, streams are closed.")
             finally:
                 for one in background:
                     one.cancel()
+                await asyncio.gather(*background, return_exceptions=True)
             _say("Handing over what is unfinished.")
             await made.relauncher.aclose()
             _say("Stopped.")

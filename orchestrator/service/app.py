@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from orchestrator.service import events, health, labs, metrics_route, relaunches, webhooks
-from orchestrator.service.boundary import Boundary
+from orchestrator.service.boundary import Boundary, Guard
 from orchestrator.service.button import routes as button
 from orchestrator.service.parts import ServiceParts
 from orchestrator.service.problems import answer_problems
@@ -41,7 +42,11 @@ def create_app(parts: ServiceParts, *, extra_routers: Iterable[APIRouter] = ()) 
         lifespan=running,
         docs_url=None,
         redoc_url=None,
+        # A redirect would be built from what the caller says the host is.
+        redirect_slashes=False,
+        generate_unique_id_function=_operation_id,
         middleware=[
+            Middleware(Guard, https=options.public_url.startswith("https:")),
             Middleware(
                 CORSMiddleware,
                 allow_origins=options.allowed_origins,
@@ -55,22 +60,22 @@ def create_app(parts: ServiceParts, *, extra_routers: Iterable[APIRouter] = ()) 
                 ],
                 expose_headers=["ETag", "Location", "Retry-After"],
             ),
-            Middleware(
-                Boundary,
-                largest=options.largest_body,
-                slowest=options.slowest_body,
-                https=options.public_url.startswith("https:"),
-            ),
+            Middleware(Boundary, largest=options.largest_body, slowest=options.slowest_body),
         ],
     )
     app.state.parts = parts
-    answer_problems(app)
-    for module in (relaunches, events, labs, webhooks, health, metrics_route, button):
-        app.include_router(module.router)
-    for router in extra_routers:
+    modules = (relaunches, events, labs, webhooks, health, metrics_route, button)
+    routers = [*(module.router for module in modules), *extra_routers]
+    for router in routers:
         app.include_router(router)
+    answer_problems(app, [route for router in routers for route in router.routes])
     _describe_problems(app)
     return app
+
+
+def _operation_id(route: APIRoute) -> str:
+    """What a generated client calls it: as it is called here."""
+    return route.name
 
 
 def _describe_problems(app: FastAPI) -> None:

@@ -1,6 +1,7 @@
-"""The outermost layer: what comes in is bounded, what goes out is guarded, nothing escapes unseen.
+"""The outermost layers: what comes in is bounded, what goes out is guarded, nothing escapes unseen.
 
-* A body is read whole before anybody looks at it, up to a size and within a time.
+* A body is read whole before anybody looks at it, up to a size and within a time. One that breaks
+  off reaches nobody.
 * Every answer carries the headers that keep browsers from guessing, framing, caching and referring.
 * An error that nobody expected is logged by its kind and place, without values, and told as such.
 * Each request is logged by its route's template: no path, query or header as it was sent.
@@ -11,15 +12,13 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import MutableMapping
-from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.logs import get_logger
 from orchestrator.service.problems import problem, problem_of, unexpected
-from orchestrator.service.refusals import BodyTooLarge
+from orchestrator.service.refusals import BodyTooLarge, Refused
 
 _log = get_logger("orchestrator.service")
 
@@ -32,15 +31,16 @@ GUARDING = {
     "cross-origin-resource-policy": "same-origin",
 }
 _HTTPS_ONLY = "max-age=31536000"
+#: Whoever sent a request that was not read to its end is not read any further.
+_NO_MORE = {"Connection": "close"}
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
-class Boundary:
-    """See the module's docstring. ``largest`` in bytes, ``slowest`` in seconds."""
+class Guard:
+    """Outside of everything: headers on each answer, and a line in the log."""
 
-    def __init__(self, app: ASGIApp, *, largest: int, slowest: float, https: bool) -> None:
+    def __init__(self, app: ASGIApp, *, https: bool) -> None:
         self._app = app
-        self._largest = largest
-        self._slowest = slowest
         self._guarding = GUARDING | ({"strict-transport-security": _HTTPS_ONLY} if https else {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,18 +61,7 @@ class Boundary:
             await send(message)
 
         try:
-            body = await self._body(Headers(scope=scope), receive)
-            await self._app(scope, _again(body, receive), guarded)
-        except TimeoutError:
-            await problem(
-                408, "request_timeout", "The request's body did not come in time. Nothing was done."
-            )(scope, receive, guarded)
-        except BodyTooLarge as error:
-            await problem_of(error)(scope, receive, guarded)
-        except Exception as error:  # a bug of ours: it must not show what it was about
-            _log.error("request_failed", reason=type(error).__name__, where=_place(error))
-            if not status:
-                await unexpected()(scope, receive, guarded)
+            await self._app(scope, receive, guarded)
         finally:
             _log.info(
                 "request",
@@ -81,28 +70,71 @@ class Boundary:
                 seconds=round(time.perf_counter() - began, 4),
             )
 
-    async def _body(self, headers: Headers, receive: Receive) -> bytes:
-        if "content-length" not in headers and "transfer-encoding" not in headers:
-            return b""
+
+class Boundary:
+    """Inside of CORS, so that pages can read its refusals too: bodies, and errors of ours.
+
+    ``largest`` in bytes, ``slowest`` in seconds.
+    """
+
+    def __init__(self, app: ASGIApp, *, largest: int, slowest: float) -> None:
+        self._app = app
+        self._largest = largest
+        self._slowest = slowest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            async with asyncio.timeout(self._slowest):
+                body = await self._body(Headers(scope=scope), receive)
+        except TimeoutError:
+            detail = "The request's body did not come in time. Nothing was done."
+            await problem(408, "request_timeout", detail, headers=_NO_MORE)(scope, receive, send)
+            return
+        except BodyTooLarge as error:
+            await problem_of(error)(scope, receive, send)
+            return
+        if body is None:
+            return
+        has_begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, _again(body, receive), sending)
+        except Exception as error:  # a bug of ours: it must not show what it was about
+            _log.error("request_failed", reason=type(error).__name__, where=_place(error))
+            if not has_begun:
+                await unexpected()(scope, receive, send)
+
+    async def _body(self, headers: Headers, receive: Receive) -> bytes | None:
+        """The body; ``None`` if its sender has left."""
         length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > self._largest:
-            raise BodyTooLarge(self._too_large())
+        if not length.isdecimal() or len(length) > 18 or int(length) > self._largest:
+            raise self._too_large()
         chunks: list[bytes] = []
         size = 0
-        async with asyncio.timeout(self._slowest):
-            while True:
-                message = await receive()
-                if message["type"] != "http.request":
-                    return b""
-                chunks.append(message.get("body", b""))
-                size += len(chunks[-1])
-                if size > self._largest:
-                    raise BodyTooLarge(self._too_large())
-                if not message.get("more_body"):
-                    return b"".join(chunks)
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                return None
+            chunks.append(message.get("body", b""))
+            size += len(chunks[-1])
+            if size > self._largest:
+                raise self._too_large()
+            if not message.get("more_body"):
+                return b"".join(chunks)
 
-    def _too_large(self) -> str:
-        return f"The body is larger than {self._largest} bytes. Nothing was done."
+    def _too_large(self) -> Refused:
+        return BodyTooLarge(
+            f"The body is larger than {self._largest} bytes. Nothing was done.", _NO_MORE
+        )
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
@@ -119,9 +151,11 @@ def _again(body: bytes, receive: Receive) -> Receive:
     return receiving
 
 
-def _operation(scope: MutableMapping[str, Any]) -> str:
+def _operation(scope: Scope) -> str:
+    # Also a method is what somebody sent.
+    method = scope["method"] if scope["method"] in _METHODS else "OTHER"
     route = scope.get("route")
-    return f"{scope['method']} {getattr(route, 'path', '(none)')}"
+    return f"{method} {getattr(route, 'path_format', '(none)')}"
 
 
 def _place(error: BaseException) -> str:

@@ -67,7 +67,7 @@ class EventStream(StreamingResponse):
         **problems(404),
     },
 )
-async def events(
+async def follow_relaunch(
     relaunch_id: RelaunchId,
     ours: Ours,
     caller: Reader,

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query
 
 from orchestrator.errors import CallRefused
-from orchestrator.labs import Labs, RunningInstance
-from orchestrator.machine.candidates import to_inspect
-from orchestrator.requests import Options, new_run
+from orchestrator.labs import InstanceDetails, Labs, RunningInstance
+from orchestrator.machine.candidates import Verdict, choose, to_inspect
+from orchestrator.requests import Options, check_text, new_run
 from orchestrator.service.access.callers import Caller
 from orchestrator.service.access.door import Reader, Starter
 from orchestrator.service.parts import Ours, ServiceParts
@@ -25,11 +25,12 @@ router = APIRouter(tags=["labs"])
 #: Seconds that a question to the platform may take.
 _TIMEOUT = 20.0
 
-UserId = Annotated[str, Path(min_length=1, max_length=1000)]
+UserId = Annotated[str, Path(min_length=1, max_length=1000, description="The learner.")]
 
 
-@router.get("/users/{user_id}/labs", response_model=LabsShown, responses=problems(404, 502))
-async def labs(
+# A user id may have slashes in it, which arrive unquoted however they were sent.
+@router.get("/users/{user_id:path}/labs", response_model=LabsShown, responses=problems(404, 502))
+async def list_labs(
     user_id: UserId,
     ours: Ours,
     caller: Reader,
@@ -73,11 +74,11 @@ async def labs(
 
 
 @router.post(
-    "/users/{user_id}/labs/{lab_instance_id}/access-url",
+    "/users/{user_id:path}/labs/{lab_instance_id}/access-url",
     response_model=AccessUrl,
-    responses=problems(404, 502),
+    responses=problems(403, 404, 502),
 )
-async def access_url(
+async def make_access_url(
     user_id: UserId,
     lab_instance_id: Annotated[int, Path(gt=0, le=2**63 - 1)],
     ours: Ours,
@@ -89,14 +90,19 @@ async def access_url(
     lab = running.get(lab_instance_id)
     if lab is None or not caller.may_use(lab.lab_profile_id):
         raise NotFound("This learner has no such lab instance running. Nothing was done.")
-    return {"url": await ours.platform.access_url(lab_instance_id, timeout=_TIMEOUT)}
+    try:
+        return {"url": await ours.platform.access_url(lab_instance_id, timeout=_TIMEOUT)}
+    except CallRefused:
+        raise NotFound(
+            "The platform lets nobody into this lab instance any more; it may just have ended. "
+            "Nothing was changed; look at the learner's labs again."
+        ) from None
 
 
 async def _survey(user_id: str, ours: ServiceParts, caller: Caller) -> Labs:
     if not caller.is_for(user_id):
         raise NotFound("There is no such learner for this caller. Nothing was done.")
-    # Also refuses what is no user id.
-    new_run(user_id, 1, ours.policy, Options(), ours.clock.now())
+    check_text("user_id", user_id)
     try:
         return await ours.platform.survey(user_id, timeout=_TIMEOUT)
     except CallRefused:
@@ -105,10 +111,14 @@ async def _survey(user_id: str, ours: ServiceParts, caller: Caller) -> Labs:
 
 
 def _would_end(user_id: str, lab_profile_id: int, found: Labs, ours: ServiceParts) -> int | None:
-    """Which lab the relaunch would end first if it comes to that; its own choice, asked before."""
+    """Which lab the relaunch would end if it comes to that: its own choice, by the list alone."""
     run = new_run(user_id, lab_profile_id, ours.policy, Options(), ours.clock.now())
-    best = to_inspect(replace(run, running=found.running))
-    return best[0] if best else None
+    run = replace(run, running=found.running)
+    if run.same_profile and run.policy.if_running != "replace":
+        return None
+    listed = tuple(InstanceDetails(instance_id=number) for number in to_inspect(run))
+    choice = choose(run, listed) if listed else None
+    return choice.instance_ids[0] if choice and choice.verdict is Verdict.DISPLACE else None
 
 
 def _usual(lab: RunningInstance, ours: ServiceParts) -> tuple[float, float] | None:

@@ -2,20 +2,22 @@
 
 ``type`` is a URN made of the code, ``detail`` the plain sentence for people; further members are
 what a program may need: the field of a bad request, the relaunch that is in the way. A value that
-was sent is named by its place and never repeated.
+was sent is named by its place and never repeated; of many wrong values the first few are named.
 """
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Route
 
 from orchestrator import errors
 from orchestrator.service.refusals import Refused
@@ -35,6 +37,14 @@ _STATUS: tuple[tuple[type[errors.RelaunchError], int], ...] = (
 )
 #: Seconds after which it is worth to ask again where nobody said when.
 _AGAIN = 2.0
+#: How many wrong values are named, and how much of a place, which may be a name that was sent.
+_MOST_NAMED, _LONGEST_PLACE = 20, 100
+
+_SAID = {
+    400: "The body cannot be read as JSON. Nothing was done.",
+    404: "There is nothing under this address. Nothing was done.",
+    405: "This address is not to be asked in this way; `Allow` says how. Nothing was done.",
+}
 
 
 def problem(
@@ -54,16 +64,17 @@ def problem(
         "detail": detail,
         **members,
     }
-    return JSONResponse(body, status, {**(headers or {})}, media_type=MEDIA_TYPE)
+    # In ASCII: what was sent may be in it, and not everything can be written as UTF-8.
+    return Response(json.dumps(body), status, {**(headers or {})}, media_type=MEDIA_TYPE)
 
 
 def problem_of(error: errors.RelaunchError) -> Response:
-    """The answer that tells one of our own errors."""
+    """The answer that tells one of our own errors; raises one that only a bug of ours can be."""
     if isinstance(error, Refused):
         return problem(error.status, error.code, str(error), headers=error.headers, **error.members)
-    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
-    if status == 500:
-        return unexpected()
+    status = next((status for kind, status in _STATUS if isinstance(error, kind)), None)
+    if status is None:
+        raise error
     headers = {}
     members: dict[str, Any] = {}
     if isinstance(error, errors.InvalidRequest):
@@ -84,8 +95,8 @@ def unexpected() -> Response:
     )
 
 
-def answer_problems(app: FastAPI) -> None:
-    """Let ``app`` answer each error as a problem."""
+def answer_problems(app: FastAPI, routes: Sequence[BaseRoute] = ()) -> None:
+    """Let ``app`` answer each error as a problem; ``routes`` are those that it has."""
 
     async def ours(request: Request, error: Exception) -> Response:
         if not isinstance(error, errors.RelaunchError):
@@ -93,32 +104,43 @@ def answer_problems(app: FastAPI) -> None:
         return problem_of(error)
 
     async def invalid(request: Request, error: Exception) -> Response:
-        found = error.errors() if isinstance(error, RequestValidationError) else []
-        where = [".".join(str(part) for part in one["loc"]) for one in found]
-        what = [str(one["msg"]) for one in found]
-        field, said = (where[0], what[0]) if found else ("body", "cannot be read")
+        if not isinstance(error, RequestValidationError):
+            raise error
+        found = error.errors()
+        named = [
+            {"field": _place(one["loc"]), "problem": str(one["msg"])} for one in found[:_MOST_NAMED]
+        ]
+        field, said = named[0]["field"], named[0]["problem"]
         return problem(
             422,
             errors.InvalidRequest.code,
             f"{field}: {said}. Nothing was called; correct it and try again.",
             field=field,
-            errors=[{"field": f, "problem": w} for f, w in zip(where, what, strict=True)],
+            errors=named,
         )
 
     async def http(request: Request, error: Exception) -> Response:
         if not isinstance(error, HTTPException):
             raise error
-        phrase = HTTPStatus(error.status_code).phrase
+        status, headers = error.status_code, dict(error.headers or {})
+        if status == 405:
+            headers["Allow"] = _allowed(routes, request.scope["path"]) or headers.get("Allow", "")
+        phrase = HTTPStatus(status).phrase
         code = phrase.lower().replace(" ", "_")
         return problem(
-            error.status_code,
-            code,
-            f"{phrase}: {request.method} is not answered here. Nothing was done."
-            if error.status_code in (404, 405)
-            else f"{phrase}. Nothing was done.",
-            headers=error.headers,
+            status, code, _SAID.get(status, f"{phrase}. Nothing was done."), headers=headers
         )
 
     app.add_exception_handler(errors.RelaunchError, ours)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
+
+
+def _place(location: Sequence[object]) -> str:
+    return ".".join(str(part) for part in location)[:_LONGEST_PLACE]
+
+
+def _allowed(routes: Sequence[BaseRoute], path: str) -> str:
+    """The methods of all routes of this path: each by itself knows only its own."""
+    fitting = (r for r in routes if isinstance(r, Route) and r.path_regex.match(path))
+    return ", ".join(sorted({method for route in fitting for method in route.methods or ()}))

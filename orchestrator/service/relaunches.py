@@ -6,14 +6,14 @@ import dataclasses
 import hashlib
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Path, Query, Response
 
 from orchestrator.durable.store import Filter, StoredRun
 from orchestrator.errors import InvalidRequest, RelaunchInFlight, UnknownRelaunch
 from orchestrator.labs import LaunchParameters
 from orchestrator.machine.run import Policy
-from orchestrator.requests import Options, Priority
-from orchestrator.service.access.callers import Caller, Scope
+from orchestrator.requests import Options, Priority, check_key, check_text
+from orchestrator.service.access.callers import Caller
 from orchestrator.service.access.door import Reader, Starter
 from orchestrator.service.parts import Ours, ServiceParts
 from orchestrator.service.refusals import Conflict, Draining, Forbidden, NotFound
@@ -27,6 +27,11 @@ from orchestrator.service.showing import shown
 
 router = APIRouter(tags=["relaunches"])
 
+RelaunchId = Annotated[
+    str, Path(pattern="^[A-Za-z0-9_-]{1,64}$", description="As it was given at its beginning.")
+]
+
+_KEPT_TO_ITSELF = {"Cache-Control": "private, no-cache"}
 #: What a learner's browser may not decide: the LMS's token or the service's settings do.
 _NOT_FOR_LEARNERS = ("parameters", "policy", "note", "priority", "on_conflict")
 
@@ -46,10 +51,10 @@ _NOT_FOR_LEARNERS = ("parameters", "policy", "note", "priority", "on_conflict")
                 }
             },
         },
-        **problems(404, 413),
+        **problems(400, 403, 404, 408, 413),
     },
 )
-async def begin(
+async def begin_relaunch(
     asked: RelaunchAsked,
     ours: Ours,
     caller: Starter,
@@ -81,7 +86,7 @@ async def begin(
 
 
 @router.get("/relaunches", response_model=Relaunches, responses=problems(404))
-async def listed(
+async def list_relaunches(
     ours: Ours,
     caller: Reader,
     user_id: Annotated[
@@ -95,6 +100,8 @@ async def listed(
     """Relaunches, newest first; for a learner token those of its learner and labs."""
     if user_id is not None and not caller.is_for(user_id):
         raise NotFound("There is no such learner for this caller. Nothing was done.")
+    if user_id is not None:
+        check_text("user_id", user_id)
     found = await ours.store.history(
         Filter(user_id=user_id or caller.user_id, unfinished=in_flight, limit=limit)
     )
@@ -110,20 +117,22 @@ async def listed(
     response_model=Relaunch,
     responses={304: {"description": "Nothing has changed."}, **problems(404)},
 )
-async def one(
-    relaunch_id: str,
+async def get_relaunch(
+    relaunch_id: RelaunchId,
     ours: Ours,
     caller: Reader,
     response: Response,
-    if_none_match: Annotated[str | None, Header()] = None,
+    if_none_match: Annotated[
+        str | None, Header(description="The `ETag` of the answer that is known.")
+    ] = None,
 ) -> Any:
     """A relaunch as it stands; poll with ``If-None-Match`` where streams don't get through."""
     stored = await visible(relaunch_id, ours, caller)
     tag = _tag(stored)
-    if if_none_match is not None and tag in (t.strip() for t in if_none_match.split(",")):
-        return Response(status_code=304, headers={"ETag": tag, "Cache-Control": "no-cache"})
+    if if_none_match is not None and _is_known(tag, if_none_match):
+        return Response(status_code=304, headers={"ETag": tag, **_KEPT_TO_ITSELF})
     response.headers["ETag"] = tag
-    response.headers["Cache-Control"] = "private, no-cache"
+    response.headers.update(_KEPT_TO_ITSELF)
     return _shown(stored, ours)
 
 
@@ -134,10 +143,12 @@ async def one(
     responses={
         200: {"model": Relaunch, "description": "It had ended before."},
         202: {"description": "The wish is stored; it ends at its next step."},
-        **problems(404),
+        **problems(403, 404),
     },
 )
-async def abort(relaunch_id: str, ours: Ours, caller: Starter, response: Response) -> Any:
+async def abort_relaunch(
+    relaunch_id: RelaunchId, ours: Ours, caller: Starter, response: Response
+) -> Any:
     """Wish that a relaunch ends at its next step; what it has done so far stays done."""
     await visible(relaunch_id, ours, caller)
     handle = await ours.relauncher.attach(relaunch_id)
@@ -159,7 +170,14 @@ def _shown(stored: StoredRun, ours: ServiceParts) -> dict[str, Any]:
 
 
 def _tag(stored: StoredRun) -> str:
+    # Weak: the clock's readings and what is usual change meanwhile.
     return f'W/"{stored.version}"'
+
+
+def _is_known(tag: str, if_none_match: str) -> bool:
+    """Weakly compared (RFC 9110): a proxy may have made it a weak or a strong one."""
+    known = {one.strip().removeprefix("W/") for one in if_none_match.split(",")}
+    return "*" in known or tag.removeprefix("W/") in known
 
 
 def _understood(
@@ -172,6 +190,11 @@ def _understood(
     if not caller.is_for(user_id) or not caller.may_use(asked.lab_profile_id):
         raise NotFound("There is no such learner or lab for this caller. Nothing was done.")
     options = Options(policy=_policy(asked, ours.policy))
+    if key is not None:
+        check_key(key)
+        # A key is its caller's own: nobody can take another one's by guessing it.
+        own = hashlib.sha256(f"{caller.name}\0{key}".encode()).hexdigest()
+        options["idempotency_key"] = own
     if caller.user_id is not None:
         for name in _NOT_FOR_LEARNERS:
             if getattr(asked, name) is not None:
@@ -180,10 +203,6 @@ def _understood(
                     "settings do. Nothing was done."
                 )
         options["parameters"] = caller.parameters
-        if key is not None:
-            # A key is a learner's own: nobody can take another one's by guessing it.
-            own = hashlib.sha256(f"{caller.user_id}\0{key}".encode()).hexdigest()
-            options["idempotency_key"] = f"learner-{own}"
         return user_id, options
     if asked.parameters is not None:
         given = asked.parameters.model_dump()
@@ -194,8 +213,6 @@ def _understood(
         options["priority"] = Priority[asked.priority.upper()]
     if asked.on_conflict is not None:
         options["on_conflict"] = asked.on_conflict
-    if key is not None:
-        options["idempotency_key"] = key
     return user_id, options
 
 
@@ -210,9 +227,7 @@ def _policy(asked: RelaunchAsked, policy: Policy) -> Policy:
 
 def _conflict(error: RelaunchInFlight, caller: Caller) -> Conflict:
     seen = caller.may_use(error.lab_profile_id)
-    may = ["wait"]
-    if seen and caller.may(Scope.START):
-        may.append("abort")
+    may = ["wait", "abort"] if seen else ["wait"]
     if error.harmless and not caller.is_learner:
         may.append("supersede")
     members = {
@@ -221,10 +236,8 @@ def _conflict(error: RelaunchInFlight, caller: Caller) -> Conflict:
         "harmless": error.harmless,
         "may": may,
     }
-    return Conflict(str(error) if seen else _OTHER_LAB, members=members)
-
-
-_OTHER_LAB = (
-    "Another lab's relaunch is in flight for this learner, so none was begun; nothing was changed. "
-    "Wait for its end."
-)
+    return Conflict(
+        "Another lab's relaunch is in flight for this learner, so none was begun; nothing was "
+        f"changed. What may be done: {', '.join(may)}.",
+        members=members,
+    )

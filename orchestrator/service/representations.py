@@ -6,7 +6,7 @@ seconds by the service's clock; ``now`` tells what that clock says, so that a pa
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -41,7 +41,9 @@ class LaunchParametersAsked(_Asked):
     tag: str | None = Field(None, max_length=_LONGEST)
     ip_address: str | None = Field(None, max_length=_LONGEST)
     region_id: int | None = Field(None, ge=0, le=_LARGEST_INT32)
-    role_ids: list[int] = Field(default_factory=list, max_length=100)
+    role_ids: list[Annotated[int, Field(ge=0, le=_LARGEST_INT32)]] = Field(
+        default_factory=list, max_length=100
+    )
     variables: dict[str, str] = Field(default_factory=dict, max_length=100)
     max_saved_labs: int | None = Field(None, ge=0, le=_LARGEST_INT32)
     max_active_labs: int | None = Field(None, ge=0, le=_LARGEST_INT32)
@@ -102,12 +104,41 @@ class RelaunchAsked(_Asked):
     parameters: LaunchParametersAsked | None = None
     policy: PolicyAsked | None = None
     note: str | None = Field(None, max_length=_LONGEST, description="Goes with the cancel.")
-    priority: str | None = Field(
-        None, pattern="^(button|bulk)$", description="Who begins first where not all can."
+    priority: Literal["button", "bulk"] | None = Field(
+        None, description="Who begins first where not all can."
     )
     on_conflict: OnConflict | None = Field(
         None, description="While another lab's relaunch is in flight for the learner."
     )
+
+
+_A_RELAUNCH: Any = {
+    "relaunch_id": "5f0c6a5e0c7b4d0a9a0e6f1f2d3c4b5a",
+    "user_id": "ada",
+    "lab_profile_id": 1001,
+    "phase": "tearing_down",
+    "sequence": 6,
+    "message": "Waiting for lab instance 5001 to be torn down.",
+    "created_at": 1790000000.0,
+    "updated_at": 1790000004.2,
+    "deadline_at": 1790000900.0,
+    "now": 1790000010.0,
+    "elapsed_seconds": 10.0,
+    "usual_seconds": [40.0, 70.0],
+    "lab_instance_id": 5001,
+    "ending_instance_id": 5001,
+    "outcome": None,
+    "reason": None,
+    "url": None,
+    "expires_at": None,
+    "ready_in_seconds": None,
+    "cancelled_instance_ids": [5001],
+    "saved_instance_ids": [],
+    "waited_seconds": None,
+    "api_calls": 4,
+    "attempts": 1,
+    "left": None,
+}
 
 
 class Left(BaseModel):
@@ -122,39 +153,7 @@ class Left(BaseModel):
 class Relaunch(BaseModel):
     """A relaunch as it stands; ``outcome`` is null until it has ended."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "relaunch_id": "5f0c6a5e0c7b4d0a9a0e6f1f2d3c4b5a",
-                    "user_id": "ada",
-                    "lab_profile_id": 1001,
-                    "phase": "tearing_down",
-                    "sequence": 6,
-                    "message": "Waiting for lab instance 5001 to be torn down.",
-                    "created_at": 1790000000.0,
-                    "updated_at": 1790000004.2,
-                    "deadline_at": 1790000900.0,
-                    "now": 1790000010.0,
-                    "elapsed_seconds": 10.0,
-                    "usual_seconds": [40.0, 70.0],
-                    "lab_instance_id": 5001,
-                    "ending_instance_id": 5001,
-                    "outcome": None,
-                    "reason": None,
-                    "url": None,
-                    "expires_at": None,
-                    "ready_in_seconds": None,
-                    "cancelled_instance_ids": [5001],
-                    "saved_instance_ids": [],
-                    "waited_seconds": None,
-                    "api_calls": 4,
-                    "attempts": 1,
-                    "left": None,
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [_A_RELAUNCH]})
 
     relaunch_id: str
     user_id: str
@@ -190,6 +189,8 @@ class Relaunch(BaseModel):
 class Relaunches(BaseModel):
     """Relaunches, newest first."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"relaunches": [_A_RELAUNCH]}]})
+
     relaunches: list[Relaunch]
 
 
@@ -224,6 +225,30 @@ class SavedLab(BaseModel):
 class Labs(BaseModel):
     """What the platform says a learner has."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "user_id": "ada",
+                    "running": [
+                        {
+                            "lab_instance_id": 5001,
+                            "lab_profile_id": 1002,
+                            "lab_profile_name": "Networks, part 2",
+                            "started_at": 1790000000.0,
+                            "expires_at": 1790007200.0,
+                            "is_exam": False,
+                            "would_end": True,
+                            "may_enter": True,
+                            "usual_seconds": [40.0, 70.0],
+                        }
+                    ],
+                    "saved": [],
+                }
+            ]
+        }
+    )
+
     user_id: str
     running: list[RunningLab]
     saved: list[SavedLab]
@@ -231,6 +256,10 @@ class Labs(BaseModel):
 
 class AccessUrl(BaseModel):
     """A URL that enters a running lab, once."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"url": "https://labs.example/enter/5001"}]}
+    )
 
     url: str
 
@@ -270,23 +299,34 @@ class ConflictProblem(Problem):
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What a route's OpenAPI says of its errors."""
+    """What a route's OpenAPI says of its errors: these, and those of every route with a door."""
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     told: dict[int | str, dict[str, Any]] = {}
-    for status in (401, 403, 422, 429, 503, *statuses):
+    for status in sorted({401, 422, 429, 500, 503, *statuses}):
         told[status] = {"content": content, "description": _SAID[status]}
+        if status in _HEADERS:
+            name, description = _HEADERS[status]
+            header = {"schema": {"type": "string"}, "description": description}
+            told[status]["headers"] = {name: header}
     return told
 
 
 _SAID = {
-    400: "The request cannot be read.",
+    400: "The body cannot be read as JSON.",
     401: "No credential, or none that is good (any more).",
-    403: "The caller may not do this.",
+    403: "The caller may not do this, or not say that.",
     404: "There is no such thing, or not for this caller.",
+    408: "The body did not come in time.",
     409: "Another lab's relaunch is in flight for the learner.",
     413: "The body is too large.",
     422: "A value was refused; `field` names it.",
-    429: "Too many requests of this caller; `Retry-After` says when.",
+    429: "Too many requests of this caller.",
+    500: "A bug of the service; a relaunch that was begun goes on.",
     502: "The platform gave no usable answer.",
     503: "The service, its store or the platform is not to be had for the moment.",
+}
+_HEADERS = {
+    401: ("WWW-Authenticate", "`Bearer`."),
+    429: ("Retry-After", "Seconds after which to ask again."),
+    503: ("Retry-After", "Seconds after which to ask again."),
 }

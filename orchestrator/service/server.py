@@ -2,8 +2,8 @@
 
 * Stopping: no new relaunch is begun, event streams end (their clients come again), then what is in
   flight is left to whoever goes on with it.
-* A connection that has not sent a whole request's headers in time is closed; uvicorn itself would
-  wait for ever.
+* A connection on which a request's headers don't come to their end in time is closed, and so is one
+  that goes on sending what was refused; uvicorn itself would wait for ever.
 """
 
 from __future__ import annotations
@@ -21,45 +21,70 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from orchestrator.service.parts import ServiceParts
 
-#: Seconds for the headers of a connection's first request, and between two requests.
+#: Seconds for the headers of a request, and of silence between two requests.
 HEADERS_WITHIN, KEEP_ALIVE = 10.0, 30.0
 #: Seconds for requests under way once the service is to stop.
 GRACE = 5.0
 
 
 class ImpatientProtocol(H11Protocol):
-    """uvicorn's protocol, which closes a connection on which no request comes."""
+    """uvicorn's protocol, which closes a connection on which no whole request comes."""
 
     _impatience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for the first request."""
         super().connection_made(transport)
-        self._impatience = self.loop.call_later(HEADERS_WITHIN, self._give_up)
+        self._wait_for_request()
 
-    def _give_up(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
-            self.transport.close()
+    def data_received(self, data: bytes) -> None:
+        """Begin to wait for the rest of a request, or be content with it."""
+        super().data_received(data)
+        self._wait_for_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no longer."""
+        self._be_content()
+        super().connection_lost(exc)
+
+    def _wait_for_request(self) -> None:
+        if not self._has_none():
+            self._be_content()
+        elif self._impatience is None:
+            self._impatience = self.loop.call_later(HEADERS_WITHIN, self._give_up)
+
+    def _give_up(self) -> None:
+        if self._has_none() and not self.transport.is_closing():
+            self.transport.close()
+
+    def _be_content(self) -> None:
         if self._impatience is not None:
             self._impatience.cancel()
-        super().connection_lost(exc)
+            self._impatience = None
+
+    def _has_none(self) -> bool:
+        return self.cycle is None or bool(self.cycle.response_complete)
 
 
 class GracefulServer(uvicorn.Server):
     """A server that drains the service before it waits for its connections to end.
 
     It leaves signals to whoever runs it: uvicorn would raise them again before the parts are
-    closed.
+    closed. It runs the application's lifespan itself, so that whoever runs it learns why there was
+    no beginning; uvicorn would log it and leave the process.
     """
 
-    def __init__(self, config: uvicorn.Config, drain: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, app: FastAPI, drain: Callable[[], None]) -> None:
         super().__init__(config)
+        self._app = app
         self._drain = drain
         #: Set once it listens.
         self.up = asyncio.Event()
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until told to stop. Raises what keeps the application from its beginning."""
+        async with self._app.router.lifespan_context(self._app):
+            await super().serve(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and say so."""
@@ -98,7 +123,7 @@ def server_of(app: FastAPI, parts: ServiceParts, *, proxies: list[str]) -> Grace
         app,
         http=ImpatientProtocol,
         ws="none",
-        lifespan="on",
+        lifespan="off",
         log_config=None,
         log_level="error",
         access_log=False,
@@ -109,7 +134,7 @@ def server_of(app: FastAPI, parts: ServiceParts, *, proxies: list[str]) -> Grace
         timeout_graceful_shutdown=int(GRACE),
         h11_max_incomplete_event_size=32_768,
     )
-    return GracefulServer(config, parts.drain)
+    return GracefulServer(config, app, parts.drain)
 
 
 class ServiceServer:
@@ -169,11 +194,17 @@ class ServiceServer:
 async def serving(
     server: GracefulServer, listening: socket.socket
 ) -> AsyncIterator[asyncio.Task[None]]:
-    """While inside, the server serves; at the end it is stopped gracefully."""
+    """While inside, the server serves; at the end it is stopped gracefully.
+
+    Raises what keeps it from its beginning.
+    """
     task = asyncio.create_task(server.serve(sockets=[listening]))
     up = asyncio.create_task(server.up.wait())
     try:
         await asyncio.wait({task, up}, return_when=asyncio.FIRST_COMPLETED)
+        if not server.started:
+            await task
+            raise RuntimeError("the server did not start")
         yield task
     finally:
         up.cancel()

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 
 from orchestrator.ports import AsyncClock
@@ -60,7 +60,7 @@ class Stream:
 
     def __init__(
         self,
-        source: AsyncIterator[bytes],
+        source: AsyncGenerator[bytes],
         *,
         clock: AsyncClock,
         heartbeat: float,
@@ -82,7 +82,7 @@ class Stream:
         self._ending = True
         self._wake.set()
 
-    async def lines(self) -> AsyncIterator[bytes]:
+    async def lines(self) -> AsyncGenerator[bytes]:
         """What is to be sent, as it comes."""
         reading = asyncio.create_task(self._read())
         try:
@@ -107,9 +107,10 @@ class Stream:
 
     async def _read(self) -> None:
         try:
-            async for piece in self._source:
-                self._ready.append(piece)
-                self._wake.set()
+            async with contextlib.aclosing(self._source) as source:
+                async for piece in source:
+                    self._ready.append(piece)
+                    self._wake.set()
         except Exception as error:  # the stream ends, the client comes again and is told then
             self._failed(error)
         finally:
