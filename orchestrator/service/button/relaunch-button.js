@@ -1,22 +1,13 @@
 // <relaunch-button lab="1001" token-url="/lab-token">: relaunches a lab and says what is going on.
 
-const HOME = new URL(".", import.meta.url);
-const WINDOW = "width=800,height=600,resizable=yes,scrollbars=yes";
+const HOME = new URL("..", import.meta.url).href;
 const STEPS = ["ending", "teardown", "starting", "ready"];
-const STEP_OF = {
-	displacing: 0, confirming_displace: 0, tearing_down: 1, looking: 1, verifying: 2, entering: 2,
-};
-// Until the service has given the rest.
-const TEXTS = { lab: "lab", button: "Relaunch {lab}", unreachable: "The relaunch service doesn’t answer." };
+const PHASES = [/displac/, /tearing|looking/, /verifying|entering/];
+const TEXTS = { lab: "lab", button: "Relaunch {lab}" }; // until the service gives all
 
-const unsent = () => { throw { again: true }; };
-const load = (url) => fetch(url, { credentials: "omit" }).then((r) => (r.ok ? r : null));
-const json = (url) => load(url).then((r) => r?.json());
-const styled = load(new URL("relaunch-button.css", HOME)).then(async (r) => {
-	const sheet = new CSSStyleSheet();
-	sheet.replaceSync(await r.text());
-	return [sheet];
-});
+const json = (url) => fetch(url).then((r) => (r.ok ? r.json() : null));
+const styled = fetch(`${HOME}button/relaunch-button.css`).then((r) => r.text())
+	.then((style) => new CSSStyleSheet().replace(style));
 const make = (tag, part, attributes, ...children) => {
 	const node = document.createElement(tag);
 	for (const [name, value] of Object.entries({ part, ...attributes }))
@@ -40,21 +31,19 @@ try {
 
 function relaunchButton(host) {
 	const root = host.attachShadow({ mode: "open" });
-	const box = make("div", "box", { role: "group" });
-	const live = make("p", "live", { role: "status" });
+	const box = make("div", "box", { role: "group" }), live = make("p", "live", { role: "status" });
 	root.append(box, live);
-	let texts = TEXTS, lang = "en", view = idle;
-	let stop; // ends everything when the element leaves the page
-	let held; // the token in use
-	let win; // the lab's window; null: blocked
-	let waiting; // whether nothing but our note is in it
-	let current; // the running lab to return to
+	let texts = TEXTS, lang = "en", view;
+	let stop, soon, beat; // ends everything; two timers
+	let held, current; // the token; the lab to return to
+	let win, waiting; // the lab's window (null: blocked); whether only our note is in it
 	let run = {}; // busy, step, torn, usual, lost, since, last; open: the lab is
 
 	const get = (name) => host.getAttribute(name);
-	const service = () => (get("service") || new URL("..", HOME).href).replace(/\/+$/, "");
-	const key = () => `relaunch ${service()} ${get("lab")}`;
-	const ours = (relaunch) => relaunch.lab_profile_id === Number(get("lab"));
+	const service = () => (get("service") || HOME).replace(/\/$/, "");
+	const key = () => `relaunch ${get("lab")}`;
+	const ours = (other) => other.lab_profile_id === +get("lab");
+	const unsent = () => { throw { again: !stop.signal.aborted }; };
 	const say = (text) => { live.textContent = text; };
 	const emit = (name, detail) =>
 		host.dispatchEvent(new CustomEvent(`relaunch-${name}`, { detail, bubbles: true, composed: true }));
@@ -64,18 +53,19 @@ function relaunchButton(host) {
 		const given = get("texts");
 		const wanted = host.closest("[lang]")?.lang || navigator.language;
 		try {
+			root.adoptedStyleSheets = [await styled];
 			const own = given?.[0] === "{" ? JSON.parse(given) : given && await json(given);
 			const found = await known(wanted.split("-")[0]);
 			texts = { ...TEXTS, ...(found ?? await known("en")), ...own };
 			[lang] = Intl.getCanonicalLocales(found || own ? wanted : "en");
 		} catch {} // what there was stays
 		box.lang = lang;
-		show(view);
+		show(view ?? idle);
 	}
 
 	function text(name, values) {
 		const all = { lab: get("lab-name") || texts.lab, ...values };
-		return String(texts[name] ?? name).replace(/\{(\w+)\}/g, (whole, name) => all[name] ?? whole);
+		return (texts[name] ?? name).replace(/\{(\w+)\}/g, (whole, name) => all[name] ?? whole);
 	}
 
 	function usually(seconds) {
@@ -85,11 +75,8 @@ function relaunchButton(host) {
 		return text("usual", { range: format.formatRange(...seconds.map((s) => Math.ceil(s / size))) });
 	}
 
-	// --- what is shown
-
 	function show(next, aloud) {
-		const focused = root.activeElement;
-		const old = next === view && box.firstChild;
+		const focused = root.activeElement, old = next === view && box.firstChild;
 		const [first, ...rest] = next().filter(Boolean);
 		view = next;
 		box.part = rest[0] ? "box card" : "box";
@@ -106,8 +93,10 @@ function relaunchButton(host) {
 
 	function tick() {
 		const time = root.querySelector("[part=time]");
-		const seconds = Math.floor((performance.now() - run.since) / 1000);
-		if (time) time.textContent = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, 0)}`;
+		clearTimeout(beat);
+		if (!time) return;
+		time.textContent = new Date(performance.now() - run.since).toISOString().slice(14, 19);
+		beat = setTimeout(tick, 1000);
 	}
 
 	function act(name, work, kind = "main") {
@@ -116,28 +105,19 @@ function relaunchButton(host) {
 		return button;
 	}
 
-	const note = (name) => name && make("p", "note", {}, text(name));
+	const note = (name) => name && make("p", "note", null, text(name));
 	const again = (name, kind) => act(name, press, kind);
 	const back = () => current && act("back", () => visit(current), "");
-	const card = (title, notes, acts, bad = "") => [
-		make("p", `title ${bad}`, { tabindex: "-1" }, text(title)),
-		...notes.map(note),
-		make("div", "acts", {}, ...acts),
-	];
+	const title = (name, bad = "") => make("p", `title ${bad}`, { tabindex: "-1" }, text(name));
+	const card = (name, notes, acts, bad) =>
+		[title(name, bad), ...notes.map(note), make("div", "acts", null, ...acts)];
 
-	function idle() {
-		return [again("button")];
-	}
-
-	function checking() {
-		return [Object.assign(again("checking"), { ariaDisabled: true })];
-	}
+	const idle = () => [Object.assign(again(run.busy ? "checking" : "button"), run.busy && { ariaDisabled: true })];
 
 	function confirm({ lab_instance_id: id, lab_profile_name, started_at, usual_seconds }) {
-		const format = { dateStyle: "medium", timeStyle: "short" };
-		const time = new Date(started_at * 1000).toLocaleString(lang, format);
-		const lost = text("lost_work", { name: lab_profile_name ?? id, time });
-		return card("confirm", [lost, usually(usual_seconds)], [
+		const time = new Date(started_at * 1000).toLocaleString(lang, { dateStyle: "medium", timeStyle: "short" });
+		const name = lab_profile_name ?? id;
+		return card("confirm", [text("lost_work", { name, time }), usually(usual_seconds)], [
 			act("yes", () => start(id)), back(), act("cancel", () => show(idle), "no"),
 		]);
 	}
@@ -147,17 +127,17 @@ function relaunchButton(host) {
 		const steps = STEPS.map((name, i) => make("li", i < step ? "step past" : "step", {
 			"aria-current": i === step && "step",
 			hidden: i < 2 && step > 1 && !torn && "x",
-		}, text(name), i === 1 && make("span", "note", {}, usually(usual))));
-		const [title] = card("running", [], []);
-		const time = make("span", "time", { role: "timer" });
-		return [title, time, make("ol", "steps", {}, ...steps), note(lost ? "lost" : "close")];
+		}, text(name), i === 1 && make("span", "note", null, usually(usual))));
+		return [
+			title("running"), make("span", "time"), make("ol", "steps", null, ...steps), note(lost ? "lost" : "close"),
+		];
 	}
 
 	function failed({ outcome, reason, left, cancelled_instance_ids: [gone], relaunch_id: id }) {
-		const doubt = left?.cancel_in_doubt || left?.launch_in_doubt_tag;
 		return card(outcome, [
 			texts[reason],
-			doubt ? "doubt" : left?.tearing_down[0] ? "tearing" : gone ? "gone" : "untouched",
+			left.cancel_in_doubt || left.launch_in_doubt_tag ? "doubt"
+				: left.tearing_down[0] ? "tearing" : gone ? "gone" : "untouched",
 			/failed|timed/.test(outcome) && "later",
 			text("reference", { id }),
 		], [again("again"), !gone && back()], "bad");
@@ -171,13 +151,13 @@ function relaunchButton(host) {
 		]);
 	}
 
-	// --- what is done
-
 	async function attempt(work) {
+		const { signal } = stop;
 		try {
 			await work();
 		} catch (e) {
-			if (stop.signal.aborted) return;
+			clearTimeout(soon);
+			if (signal.aborted) return;
 			run = {};
 			shut();
 			emit("error", e);
@@ -190,16 +170,15 @@ function relaunchButton(host) {
 		if (run.busy) return;
 		run = { busy: true };
 		held = null;
-		show(checking);
-		const soon = setTimeout(open, 700); // later it would count as a pop-up
+		show(idle);
+		soon = setTimeout(open, 700); // later, it is a pop-up
+		const mine = await labs();
 		const [{ relaunches: [other] }, { running }] = await Promise.all([
-			ask("/relaunches?in_flight=true"), ask(`${await labs()}?lab_profile_id=${get("lab")}`),
-		]).finally(() => clearTimeout(soon));
-		if (other) {
-			if (!ours(other)) throw { code: "relaunch_in_flight" };
-			open();
-			return follow(other);
-		}
+			ask("/relaunches?in_flight=true"), ask(`${mine}?lab_profile_id=${get("lab")}`),
+		]);
+		clearTimeout(soon);
+		if (other && !ours(other)) throw { code: "relaunch_in_flight" };
+		if (other) return open(), follow(other);
 		const ending = running.find((l) => l.would_end);
 		const { may_enter, lab_instance_id } = ending ?? running.find((l) => l.is_exam) ?? {};
 		current = may_enter && lab_instance_id;
@@ -212,9 +191,12 @@ function relaunchButton(host) {
 	async function start(displace_instance_id) {
 		open();
 		begin();
-		const headers = { "Idempotency-Key": `${Date.now()}-${Math.random()}` };
-		const body = { lab_profile_id: Number(get("lab")), displace_instance_id };
-		const response = await patient(() => call("/relaunches", { method: "POST", headers, body }), 5);
+		const options = {
+			method: "POST",
+			headers: { "Idempotency-Key": `${Date.now()}-${Math.random()}`, "Content-Type": "application/json" },
+			body: JSON.stringify({ lab_profile_id: +get("lab"), displace_instance_id }),
+		};
+		const response = await patient(() => call("/relaunches", options), 5);
 		await follow(await response.json(), response.status === 202);
 	}
 
@@ -225,11 +207,11 @@ function relaunchButton(host) {
 
 	// `mine`: nobody else uses the single-use URL of its outcome.
 	async function follow(relaunch, mine) {
-		const path = `/relaunches/${relaunch.relaunch_id}`;
+		const { signal } = stop, path = `/relaunches/${relaunch.relaunch_id}`;
 		memory[key()] = relaunch.relaunch_id;
 		begin();
 		progress(relaunch);
-		for (let polling, etag; !relaunch.outcome; ) {
+		for (let polling, etag; !relaunch.outcome; signal.throwIfAborted()) {
 			relaunch = await patient(async () => {
 				const end = polling ? null : await stream(path);
 				if (end !== null) return end ?? relaunch;
@@ -244,7 +226,7 @@ function relaunchButton(host) {
 		ended(relaunch, mine);
 	}
 
-	// The outcome; undefined: the stream broke; null: a proxy keeps it back.
+	// The outcome; undefined: it broke; null: a proxy keeps it back.
 	async function stream(path) {
 		const watch = new AbortController();
 		let timer, came, rest = "";
@@ -257,16 +239,13 @@ function relaunchButton(host) {
 			const headers = run.last && { "Last-Event-ID": run.last };
 			const { body } = await call(`${path}/events`, { headers, signal: watch.signal });
 			const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-			for (;;) {
-				const { done, value } = await reader.read();
-				if (done) return;
+			for (let chunk; !(chunk = await reader.read()).done; ) {
 				came = true;
 				expect(4e4); // two and a half heartbeats
-				const blocks = (rest + value).split(/\r?\n\r?\n/);
+				const blocks = (rest + chunk.value).split(/\r?\n\r?\n/);
 				rest = blocks.pop();
 				for (const block of blocks) {
-					const lines = block.split(/\r?\n/).map((line) => line.split(/: ?(.*)/));
-					const { event, id, data } = Object.fromEntries(lines);
+					const { event, id, data } = Object.fromEntries(block.split(/\r?\n/).map((line) => line.split(/: ?(.*)/)));
 					if (!data) continue;
 					run.last = id;
 					if (event === "outcome") return JSON.parse(data);
@@ -274,23 +253,25 @@ function relaunchButton(host) {
 				}
 			}
 		} catch (e) {
-			if (stop.signal.aborted || (!came && !watch.signal.aborted)) throw e;
-			if (!came) return null;
+			if (came) return;
+			if (watch.signal.aborted) return null;
+			throw e;
 		} finally {
-			clearTimeout(timer);
 			watch.abort();
 		}
 	}
 
 	function progress(p) {
-		const { step, usual, torn } = run;
-		const starting = torn || p.ending_instance_id ? 1 : 2; // while it tears down, a launch is a look
-		run.step = p.phase === "launching" ? starting : STEP_OF[p.phase] ?? step;
-		run.torn ||= run.step === 0 || run.step === 1;
-		run.usual = p.usual_seconds ?? usual;
-		run.since = performance.now() - 1000 * (p.elapsed_seconds + (p.at ? p.now - p.at : 0));
-		if (step !== run.step) say(text(STEPS[run.step]));
-		if (step !== run.step || `${usual}` !== `${run.usual}`) show(running);
+		const { step, torn } = run;
+		let now = PHASES.findIndex((phases) => phases.test(p.phase));
+		// While it tears down, a launch is a look.
+		if (p.phase === "launching") now = torn || p.ending_instance_id ? 1 : 2;
+		run.step = now < 0 ? step : now;
+		run.torn ||= now === 0 || now === 1;
+		run.usual = p.usual_seconds ?? run.usual;
+		run.since = performance.now() - 1000 * (p.elapsed_seconds + (p.now - p.at || 0));
+		if (step !== run.step) say(text(STEPS[now]));
+		show(running);
 		emit("progress", p);
 	}
 
@@ -305,29 +286,26 @@ function relaunchButton(host) {
 			shut();
 			return show(() => failed(relaunch), true);
 		}
-		if (waiting && !choose && !(mine && url)) url = await pass(id).catch(() => url);
+		if (win?.closed === false && !choose && !(mine && url)) url = await pass(id).catch(() => url);
 		go(url);
 		show(() => ready(id, url, choose), true);
 	}
 
-	// --- the lab's window
-
 	function open() {
-		win = window.open("", "lab", WINDOW);
+		win = window.open("", "lab", "width=800,height=600,resizable=yes,scrollbars=yes");
 		try {
 			if (win.location.href !== "about:blank") return;
-			win.document.title = win.document.body.textContent = text("opens");
+			const { body } = win.document;
+			win.document.title = body.textContent = text("opens");
+			body.style = "font: 1.2em system-ui; margin: 3em";
 			waiting = true;
 		} catch {} // a lab is in it
 	}
 
-	function shut() {
-		if (waiting) win.close();
-		waiting = false;
-	}
+	const shut = () => { waiting &&= win.close(); };
 
 	function go(url) {
-		if (!url || !win || win.closed) return;
+		if (!url || win?.closed !== false) return;
 		win.location.replace(url);
 		waiting = false;
 		run.open = true;
@@ -335,22 +313,18 @@ function relaunchButton(host) {
 
 	async function visit(id, url) {
 		open();
-		url = await pass(id).catch((e) => { if (!url) throw e; }) ?? url;
+		url = await pass(id).catch((e) => url || Promise.reject(e));
 		go(url);
 		show(() => ready(id, url), true);
 	}
 
-	async function pass(id) {
-		return web((await ask(`${await labs()}/${id}/access-url`, { method: "POST" })).url);
-	}
+	const pass = async (id) => web((await ask(`${await labs()}/${id}/access-url`, { method: "POST" })).url);
 
 	function heard({ source, data }) {
 		if (!run.open || source !== win || !/labDone/.test(JSON.stringify(data))) return;
 		run = {};
 		show(() => [note("ended"), again("button")], true);
 	}
-
-	// --- the service
 
 	// A reload or another tab takes up what was remembered.
 	async function rejoin() {
@@ -359,15 +333,16 @@ function relaunchButton(host) {
 		try {
 			const found = await patient(() => ask(`/relaunches${id ? `/${id}` : "?in_flight=true"}`));
 			const relaunch = id ? found : found.relaunches.find(ours);
-			if (run.busy || relaunch?.now - relaunch?.updated_at < 3600) return attempt(() => follow(relaunch));
+			if (run.busy) return;
+			if (relaunch?.now < relaunch?.updated_at + 3600) return attempt(() => follow(relaunch));
 		} catch {}
 		delete memory[key()];
 	}
 
 	async function token(fresh) {
 		const url = get("token-url");
-		if (!fresh) held ??= get("token");
-		if (url && (fresh || !held)) {
+		if (!url) return get("token");
+		if (fresh || !held) {
 			const response = await fetch(url, { cache: "no-store" }).catch(unsent);
 			if (!response.ok) throw { code: "token_expired" };
 			held = (await response.json()).token;
@@ -378,34 +353,30 @@ function relaunchButton(host) {
 	const labs = async () => `/users/${encodeURIComponent(subject(await token()))}/labs`;
 	const ask = async (path, options) => (await call(path, options)).json();
 
-	async function call(path, { method, headers, body, signal = AbortSignal.timeout(3e4) } = {}) {
+	async function call(path, { headers, signal = AbortSignal.timeout(3e4), ...options } = {}) {
 		for (let fresh = false; ; fresh = true) {
-			const Authorization = `Bearer ${await token(fresh)}`;
 			const response = await fetch(service() + path, {
-				method, headers: { ...headers, Authorization, ...(body && { "Content-Type": "application/json" }) },
-				body: body && JSON.stringify(body), credentials: "omit", cache: "no-store",
-				signal: AbortSignal.any([stop.signal, signal]),
+				...options, credentials: "omit", signal: AbortSignal.any([stop.signal, signal]),
+				headers: { ...headers, Authorization: `Bearer ${await token(fresh)}` },
 			}).catch(unsent);
 			const { status } = response;
-			if (response.ok || status === 304) {
-				lost(false);
-				return response;
-			}
+			if (status < 400) return lost(false), response;
 			if (status === 401 && !fresh && get("token-url")) continue;
-			const after = response.headers.get("Retry-After");
-			throw { ...(await response.json().catch(() => {})), after, again: status === 429 || status > 499 };
+			throw {
+				...await response.json().catch(() => {}),
+				again: status === 429 || status > 499, after: response.headers.get("Retry-After"),
+			};
 		}
 	}
 
-	// A lost connection is no failure.
 	async function patient(work, tries = Infinity) {
 		for (let n = 0; ; n++) {
 			try {
 				return await work();
 			} catch (e) {
-				if (!e.again || stop.signal.aborted || n >= tries) throw e;
+				if (!e.again || n >= tries) throw e;
 				lost(true);
-				await sleep(Math.max(1e3 * e.after, Math.min(3e4, 500 * 2 ** n) * (0.5 + Math.random())));
+				await sleep((1e3 * e.after || Math.min(2e4, 400 * 2 ** n)) * (1 + Math.random()));
 			}
 		}
 	}
@@ -419,34 +390,26 @@ function relaunchButton(host) {
 
 	return {
 		speak,
-		forget: () => { held = null; },
 		async begin() {
 			stop = new AbortController();
-			const { signal } = stop;
-			const clock = setInterval(tick, 1000);
-			signal.onabort = () => clearInterval(clock);
-			addEventListener("message", heard, { signal });
-			addEventListener("pagehide", shut, { signal });
-			addEventListener("storage", (e) => e.key === key() && e.newValue && rejoin(), { signal });
+			addEventListener("message", heard, stop);
+			addEventListener("pagehide", shut, stop);
 			box.onkeydown = (e) => e.key === "Escape" && root.querySelector("[part~=no]")?.click();
-			root.adoptedStyleSheets = await styled;
 			await speak();
 			rejoin();
 		},
 		end() {
 			stop.abort();
 			run = {};
+			show(idle);
 		},
 	};
 }
 
 customElements.define("relaunch-button", class extends HTMLElement {
-	static observedAttributes = ["lang", "texts", "lab-name", "token"];
+	static observedAttributes = ["lang", "texts", "lab-name"];
 	#button = relaunchButton(this);
 	connectedCallback() { this.#button.begin(); }
 	disconnectedCallback() { this.#button.end(); }
-	attributeChangedCallback(name) {
-		if (name === "token") this.#button.forget();
-		else if (this.isConnected) this.#button.speak();
-	}
+	attributeChangedCallback() { this.isConnected && this.#button.speak(); }
 });
