@@ -1,9 +1,9 @@
-// <relaunch-button lab="1001" token-url="/lab-token">: relaunches a lab and says what is going on.
+// <relaunch-button lab="1001" token-url="/lab-token">: relaunches a lab, tells what goes on.
 
 const HOME = new URL("..", import.meta.url).href;
 const STEPS = ["ending", "teardown", "starting", "ready"];
 const PHASES = [/displac/, /tearing|looking/, /verifying|entering/];
-const TEXTS = { lab: "lab", button: "Relaunch {lab}" }; // until the service gives all
+const TEXTS = { lab: "lab", button: "Relaunch {lab}" }; // at first
 
 const json = (url) => fetch(url).then((r) => (r.ok ? r.json() : null));
 const styled = fetch(`${HOME}button/relaunch-button.css`).then((r) => r.text())
@@ -394,7 +394,9 @@ function relaunchButton(host) {
 			stop = new AbortController();
 			addEventListener("message", heard, stop);
 			addEventListener("pagehide", shut, stop);
-			box.onkeydown = (e) => e.key === "Escape" && root.querySelector("[part~=no]")?.click();
+			box.onkeydown = (e) => {
+				if (e.key === "Escape") root.querySelector("[part~=no]")?.click();
+			};
 			await speak();
 			rejoin();
 		},
