@@ -64,7 +64,7 @@ def test_every_named_file_exists() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", sorted(set(re.findall(r"^relaunch (\w+(?: [a-z]+)?)", README, re.MULTILINE)))
+    "command", sorted(set(re.findall(r"^relaunch ([\w-]+(?: [a-z]+)?)", README, re.MULTILINE)))
 )
 def test_every_named_command_and_option_exists(command: str) -> None:
     shown = subprocess.run(
