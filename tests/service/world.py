@@ -135,7 +135,8 @@ class Within:
         self, relaunch_id: str, headers: Mapping[str, str] | None = None
     ) -> AsyncIterator[Following]:
         """A stream of events; at the end of the block its client vanishes."""
-        stream = Following(self.app, f"/relaunches/{relaunch_id}/events", headers or bearer())
+        headers = bearer() if headers is None else headers
+        stream = Following(self.app, f"/relaunches/{relaunch_id}/events", headers)
         try:
             yield stream
         finally:
