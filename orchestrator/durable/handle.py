@@ -102,8 +102,9 @@ class AsyncDurableRelaunch(AsyncRelaunch):
 
     async def events(self, *, after: int = 0) -> AsyncIterator[Progress]:
         """Every progress from sequence number ``after`` + 1 on; leaving early changes nothing."""
-        relaunch_id = await self.accepted()
-        async for progress in self._runtime.events(relaunch_id, after=after):
+        runtime, relaunch_id = self._runtime, await self.accepted()
+        del self  # whoever follows for long needs no more of it, least of all the run
+        async for progress in runtime.events(relaunch_id, after=after):
             yield progress
 
     async def result(self) -> Outcome:

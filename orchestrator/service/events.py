@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from typing import Annotated
 
-from fastapi import APIRouter, Header
-from fastapi.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
+from fastapi import APIRouter, Header, Response
+from starlette.types import Message, Receive, Scope, Send
 
 from orchestrator.logs import get_logger
 from orchestrator.machine.vocabulary import State
 from orchestrator.plain import to_plain
-from orchestrator.service.access.callers import Caller
 from orchestrator.service.access.door import Reader
 from orchestrator.service.parts import Ours, ServiceParts
 from orchestrator.service.relaunches import RelaunchId, visible
@@ -35,22 +34,59 @@ _EXAMPLE = (
 )
 
 
-class EventStream(StreamingResponse):
-    """A response of server-sent events, which gives the stream's place free at its end."""
+class EventStream(Response):
+    """The answer that is one stream. ``place`` is given free at its end.
+
+    A streaming response of Starlette would do the same with one task more for each client.
+    """
 
     media_type = "text/event-stream"
 
-    def __init__(self, content: AsyncGenerator[bytes], place: contextlib.ExitStack) -> None:
-        super().__init__(content, headers=_HEADERS)
-        self._content = content
+    def __init__(self, stream: Stream, ours: ServiceParts, place: contextlib.ExitStack) -> None:
+        super().__init__(headers=_HEADERS)
+        del self.headers["content-length"]
+        self._stream = stream
+        self._ours = ours
         self._place = place
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
+        """Send it, until it ends or nobody is there."""
+        with (
+            self._place,
+            self._ours.streams.opened(self._stream),
+            contextlib.suppress(TimeoutError),  # the client has left
+        ):
+            async with asyncio.timeout(None) as sending:
+                leaving = asyncio.create_task(_end_when_left(receive, sending))
+                try:
+                    await self._send(send)
+                finally:
+                    leaving.cancel()
+
+    async def _send(self, send: Send) -> None:
+        await send(
+            {
+                "type": "http.response.start",
+                "status": self.status_code,
+                "headers": self.raw_headers,
+            }
+        )
+        await send(_body(opening(self._ours.options.retry_milliseconds)))
         # Closed at once, also where the client leaves while it is being sent to.
-        with self._place:
-            async with contextlib.aclosing(self._content):
-                await super().__call__(scope, receive, send)
+        async with contextlib.aclosing(self._stream.lines()) as lines:
+            async for piece in lines:
+                await send(_body(piece))
+        await send(_body(b"", more=False))
+
+
+async def _end_when_left(receive: Receive, sending: asyncio.Timeout) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    sending.reschedule(asyncio.get_running_loop().time())
+
+
+def _body(piece: bytes, *, more: bool = True) -> Message:
+    return {"type": "http.response.body", "body": piece, "more_body": more}
 
 
 @router.get(
@@ -75,39 +111,28 @@ async def follow_relaunch(
         str | None,
         Header(description="The id of the last event that was seen; what is none counts as 0."),
     ] = None,
-) -> StreamingResponse:
+) -> EventStream:
     """Follow a relaunch from the event after ``Last-Event-ID``, or from its beginning."""
     await visible(relaunch_id, ours, caller)
     with contextlib.ExitStack() as place:
         # Refused here, not in the middle of the answer.
         place.enter_context(ours.limits.stream(caller))
         place.enter_context(ours.metrics.stream())
-        return EventStream(
-            _stream(relaunch_id, _after(last_event_id), ours, caller), place.pop_all()
+        stream = Stream(
+            _events(relaunch_id, _after(last_event_id), ours),
+            clock=ours.clock,
+            heartbeat=ours.options.heartbeat_seconds,
+            ends_at=caller.expires_at,
+            failed=_failed,
         )
+        return EventStream(stream, ours, place.pop_all())
     raise AssertionError("an exit stack swallows nothing")
 
 
-async def _stream(
-    relaunch_id: str, after: int, ours: ServiceParts, caller: Caller
-) -> AsyncGenerator[bytes]:
-    stream = Stream(
-        _events(relaunch_id, after, ours),
-        clock=ours.clock,
-        heartbeat=ours.options.heartbeat_seconds,
-        ends_at=caller.expires_at,
-        failed=_failed,
-    )
-    with ours.streams.opened(stream):
-        yield opening(ours.options.retry_milliseconds)
-        async with contextlib.aclosing(stream.lines()) as lines:
-            async for piece in lines:
-                yield piece
-
-
 async def _events(relaunch_id: str, after: int, ours: ServiceParts) -> AsyncGenerator[bytes]:
-    handle = await ours.relauncher.attach(relaunch_id)
-    async for progress in handle.events(after=after):
+    # The handle is not kept: it has the whole run with it, for as long as somebody looks on.
+    told = (await ours.relauncher.attach(relaunch_id)).events(after=after)
+    async for progress in told:
         if progress.phase not in _ENDS:
             data = to_plain(progress) | {"now": ours.clock.now()}
             yield event("progress", progress.sequence, data)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 
@@ -56,7 +55,10 @@ class Streams:
 
 
 class Stream:
-    """See the module's docstring. ``ends_at``: when the caller's credential runs out."""
+    """See the module's docstring. ``ends_at``: when the caller's credential runs out.
+
+    It reads on only when what it has read was sent: whoever doesn't read costs no memory.
+    """
 
     def __init__(
         self,
@@ -72,47 +74,50 @@ class Stream:
         self._heartbeat = heartbeat
         self._ends_at = ends_at
         self._failed = failed
-        self._ready: deque[bytes] = deque()
         self._wake = asyncio.Event()
         self._ending = False
-        self._done = False
 
     def end(self) -> None:
-        """End after what is ready."""
+        """End now; what was not sent is sent to the client when it comes again."""
         self._ending = True
         self._wake.set()
 
     async def lines(self) -> AsyncGenerator[bytes]:
         """What is to be sent, as it comes."""
-        reading = asyncio.create_task(self._read())
+        reading: asyncio.Task[bytes | None] | None = None
         try:
-            while True:
-                self._wake.clear()
-                while self._ready:
-                    yield self._ready.popleft()
-                if self._done or self._ending or self._left() <= 0:
-                    return
-                await self._clock.wait(min(self._heartbeat, self._left()), self._wake)
-                if not self._wake.is_set():
+            while not self._ending and self._left() > 0:
+                if reading is None:
+                    reading = asyncio.create_task(self._next())
+                    reading.add_done_callback(self._has_read)
+                if not reading.done():
+                    await self._clock.wait(min(self._heartbeat, self._left()), self._wake)
+                if reading.done():
+                    piece, reading = reading.result(), None
+                    self._wake.clear()
+                    if piece is None:
+                        return
+                    yield piece
+                elif not self._wake.is_set():
                     yield b": still here\n\n"
         finally:
-            reading.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reading
+            if reading is not None:
+                reading.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await reading
+            await self._source.aclose()
+
+    def _has_read(self, _: object) -> None:
+        self._wake.set()
 
     def _left(self) -> float:
         if self._ends_at is None:
             return float("inf")
         return self._ends_at - self._clock.now()
 
-    async def _read(self) -> None:
+    async def _next(self) -> bytes | None:
         try:
-            async with contextlib.aclosing(self._source) as source:
-                async for piece in source:
-                    self._ready.append(piece)
-                    self._wake.set()
+            return await anext(self._source, None)
         except Exception as error:  # the stream ends, the client comes again and is told then
             self._failed(error)
-        finally:
-            self._done = True
-            self._wake.set()
+            return None

@@ -205,7 +205,7 @@ def test_a_client_that_vanishes_gives_its_place_back(stalled: bool) -> None:
                     assert limits.open_streams == 2
                 assert limits.open_streams == len(service.parts.streams) == 0
             running = {str(task.get_coro()) for task in asyncio.all_tasks()}
-            assert not [name for name in running if "Stream._read" in name]
+            assert not [name for name in running if "Stream._next" in name]
 
     run_virtual(main())
 
