@@ -17,9 +17,14 @@ from tests.service.browser.school import School
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+    "--no-sandbox",  # its own sandbox needs rights that containers don't give
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 
 #: Takes a picture of a page; its name.
 Camera = Callable[[Page, str], None]
@@ -31,7 +36,7 @@ def browser() -> Iterator[Browser]:
     if found is None:
         pytest.skip(f"there is no browser here: none of {', '.join(_NAMES)}")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=_FLAGS)
+        browser = playwright.chromium.launch(executable_path=found, args=list(_FLAGS))
         yield browser
         browser.close()
 

@@ -1,4 +1,4 @@
-"""Everything a learner's browser meets: the sandbox, the service, and an LMS that embeds the button.
+"""Everything a learner's browser meets: the sandbox, the service, an LMS with the button in it.
 
 Each on a port of its own, so that the page and the service are of different origins. Teardowns end
 when a test says so, or at once.
@@ -197,7 +197,7 @@ class _Lms:
         pages = self.pages
 
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802 - http.server's name for it
+            def do_GET(self) -> None:
                 made = pages.get(self.path.partition("?")[0])
                 media_type, content = made() if made else ("text/plain", "")
                 self.send_response(200 if made else 404)
