@@ -1,7 +1,7 @@
 """The outermost layers: what comes in is bounded, what goes out is guarded, nothing escapes unseen.
 
-* A body is read whole before anybody looks at it, up to a size and within a time. One that breaks
-  off reaches nobody.
+* A request's head is taken up to a size. A body is read whole before anybody looks at it, up to a
+  size and within a time; one that breaks off reaches nobody.
 * Every answer carries the headers that keep browsers from guessing, framing, caching and referring.
 * An error that nobody expected is logged by its kind and place, without values, and told as such.
 * Each request is logged by its route's template: no path, query or header as it was sent.
@@ -31,6 +31,8 @@ GUARDING = {
     "cross-origin-resource-policy": "same-origin",
 }
 _HTTPS_ONLY = "max-age=31536000"
+#: Bytes of a request's path, query and headers; a learner's token may be half of it.
+LARGEST_HEAD = 16_384
 #: Whoever sent a request that was not read to its end is not read any further.
 _NO_MORE = {"Connection": "close"}
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -86,6 +88,10 @@ class Boundary:
         """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        if _head(scope) > LARGEST_HEAD:
+            detail = f"Its path and headers are larger than {LARGEST_HEAD} bytes. Nothing was done."
+            await problem(431, "head_too_large", detail, headers=_NO_MORE)(scope, receive, send)
             return
         try:
             async with asyncio.timeout(self._slowest):
@@ -149,6 +155,11 @@ def _again(body: bytes, receive: Receive) -> Receive:
         return await receive()
 
     return receiving
+
+
+def _head(scope: Scope) -> int:
+    lines = sum(len(name) + len(value) for name, value in scope["headers"])
+    return len(scope["path"]) + len(scope["query_string"]) + lines
 
 
 def _operation(scope: Scope) -> str:

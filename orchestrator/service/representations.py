@@ -302,7 +302,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What a route's OpenAPI says of its errors: these, and those of every route with a door."""
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     told: dict[int | str, dict[str, Any]] = {}
-    for status in sorted({401, 422, 429, 500, 503, *statuses}):
+    for status in sorted({401, 422, 429, 431, 500, 503, *statuses}):
         told[status] = {"content": content, "description": _SAID[status]}
         if status in _HEADERS:
             name, description = _HEADERS[status]
@@ -321,6 +321,7 @@ _SAID = {
     413: "The body is too large.",
     422: "A value was refused; `field` names it.",
     429: "Too many requests of this caller.",
+    431: "Its path and headers are too large.",
     500: "A bug of the service; a relaunch that was begun goes on.",
     502: "The platform gave no usable answer.",
     503: "The service, its store or the platform is not to be had for the moment.",
