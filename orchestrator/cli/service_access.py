@@ -56,11 +56,12 @@ def limits_of(loaded: Loaded) -> CallerLimits:
     """How often each caller may ask, and how many streams it may hold."""
     try:
         from orchestrator.service.access.limits import CallerLimits
+        from orchestrator.service.descriptors import most_streams
     except ImportError as error:
         raise missing_extra(error) from None
     chosen = loaded.settings.service
     return CallerLimits(
         learner_requests_per_minute=chosen.learner_requests_per_minute,
         key_requests_per_minute=chosen.key_requests_per_minute,
-        most_streams=chosen.most_streams,
+        most_streams=most_streams(chosen.most_streams),
     )

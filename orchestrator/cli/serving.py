@@ -103,6 +103,11 @@ def _greeting(loaded: Loaded, parts: ServiceParts, *, demo: bool) -> str:
         f"The snippet for a page: {url}/button/snippet.html",
         "Ctrl-C hands over and stops.",
     ]
+    if parts.limits.most_streams < service.most_streams:
+        lines.append(
+            f"Only {parts.limits.most_streams} event streams fit, not {service.most_streams} "
+            "(service.most_streams): the process may not open more files (ulimit -Hn)."
+        )
     if parts.store.engine == "fleet":
         lines.insert(1, "Relaunches are driven by the fleet: relaunch worker, or --worker here.")
     return "\n".join(lines)

@@ -23,6 +23,9 @@ from orchestrator.service.parts import ServiceParts
 
 #: Seconds for the headers of a request, and of silence between two requests.
 HEADERS_WITHIN, KEEP_ALIVE = 10.0, 30.0
+#: Seconds after which a peer is gone that acknowledges nothing, or reads nothing; where the system
+#: can tell. Left to itself it takes a quarter of an hour, and the stream its place for as long.
+UNHEARD = 60.0
 #: Seconds for requests under way once the service is to stop.
 GRACE = 5.0
 
@@ -35,6 +38,7 @@ class ImpatientProtocol(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for the first request."""
         super().connection_made(transport)
+        _notice_the_dead(transport.get_extra_info("socket"))
         self._wait_for_request()
 
     def data_received(self, data: bytes) -> None:
@@ -64,6 +68,12 @@ class ImpatientProtocol(H11Protocol):
 
     def _has_none(self) -> bool:
         return self.cycle is None or bool(self.cycle.response_complete)
+
+
+def _notice_the_dead(connection: socket.socket | None) -> None:
+    if connection is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+        milliseconds = int(UNHEARD * 1000)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
 
 class GracefulServer(uvicorn.Server):

@@ -94,6 +94,11 @@ class CallerLimits:
                 del self._streams[caller.name]
 
     @property
+    def most_streams(self) -> int:
+        """How many event streams may be open."""
+        return self._most_streams
+
+    @property
     def open_streams(self) -> int:
         """How many event streams are open."""
         return self._streams.total()
