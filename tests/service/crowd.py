@@ -99,11 +99,12 @@ def crowd(folder: Path, learners: int, *, teardown: str, look: float) -> Iterato
 
 async def all_press(url: str, learners: int) -> list[Pressed]:
     """Every learner presses at the same moment, with a token and a connection of its own."""
-    return await asyncio.gather(*(_press(url, learner(n)) for n in range(learners)))
+    return await asyncio.gather(*(press(url, learner(n)) for n in range(learners)))
 
 
-async def _press(url: str, user_id: str) -> Pressed:
-    token = minted(SECRET, algorithm="HS256", user_id=user_id, labs=[NEW])
+async def press(url: str, user_id: str, lab: int = NEW) -> Pressed:
+    """One learner presses, and follows to the end."""
+    token = minted(SECRET, algorithm="HS256", user_id=user_id, labs=[lab])
     async with httpx.AsyncClient(
         # No TLS here: without this each client would read the certificates of the world.
         transport=httpx.AsyncHTTPTransport(verify=_no_tls()),
@@ -112,7 +113,7 @@ async def _press(url: str, user_id: str) -> Pressed:
         timeout=PATIENCE,
     ) as client:
         began = time.monotonic()
-        answer = await client.post("/relaunches", json={"lab_profile_id": NEW})
+        answer = await client.post("/relaunches", json={"lab_profile_id": lab})
         assert answer.status_code == 202, answer.text
         got = Pressed(user_id=user_id, accepted=answer.json())
         async with client.stream("GET", f"{answer.headers['Location']}/events") as stream:
