@@ -37,7 +37,7 @@ function relaunchButton(host) {
 	let stop, soon, beat; // ends everything; two timers
 	let held, current; // the token; the lab to return to
 	let win, waiting; // the lab's window (null: blocked); whether only our note is in it
-	let run = {}; // busy, step, torn, usual, lost, since, last; open: the lab is
+	let run = {}; // known: begun for sure; torn: a lab has to go
 
 	const get = (name) => host.getAttribute(name);
 	const service = () => (get("service") || HOME).replace(/\/$/, "");
@@ -123,13 +123,13 @@ function relaunchButton(host) {
 	}
 
 	function running() {
-		const { step, torn, usual, lost } = run;
+		const { known, step, torn, usual, lost } = run;
 		const steps = STEPS.map((name, i) => make("li", i < step ? "step past" : "step", {
 			"aria-current": i === step && "step",
 			hidden: i < 2 && step > 1 && !torn && "x",
 		}, text(name), i === 1 && make("span", "note", null, usually(usual))));
 		return [
-			title("running"), make("span", "time"), make("ol", "steps", null, ...steps), note(lost ? "lost" : "close"),
+			title("running"), make("span", "time"), make("ol", "steps", null, ...steps), note(known ? (lost ? "lost" : "close") : "checking"),
 		];
 	}
 
@@ -200,8 +200,8 @@ function relaunchButton(host) {
 		await follow(await response.json(), response.status === 202);
 	}
 
-	function begin() {
-		run = { busy: true, step: -1, since: performance.now() };
+	function begin(known) {
+		run = { busy: true, known, step: -1, since: performance.now() };
 		show(running, true);
 	}
 
@@ -209,7 +209,7 @@ function relaunchButton(host) {
 	async function follow(relaunch, mine) {
 		const { signal } = stop, path = `/relaunches/${relaunch.relaunch_id}`;
 		memory[key()] = relaunch.relaunch_id;
-		begin();
+		begin(true);
 		progress(relaunch);
 		for (let polling, etag; !relaunch.outcome; signal.throwIfAborted()) {
 			relaunch = await patient(async () => {
@@ -241,7 +241,7 @@ function relaunchButton(host) {
 			const reader = body.pipeThrough(new TextDecoderStream()).getReader();
 			for (let chunk; !(chunk = await reader.read()).done; ) {
 				came = true;
-				expect(4e4); // two and a half heartbeats
+				expect(4e4); // 2.5 heartbeats
 				const blocks = (rest + chunk.value).split(/\r?\n\r?\n/);
 				rest = blocks.pop();
 				for (const block of blocks) {
@@ -382,7 +382,7 @@ function relaunchButton(host) {
 	}
 
 	function lost(is) {
-		if (!("step" in run) || is === !!run.lost) return;
+		if (!run.known || is === !!run.lost) return;
 		run.lost = is;
 		show(running);
 		if (is) say(text("lost"));

@@ -1,4 +1,4 @@
-"""One browser for each worker, a school for each test, and a folder for pictures of each state.
+"""One browser for all tests here, a school for each test, and a folder for pictures of each state.
 
 ``RELAUNCH_SCREENSHOTS`` names the folder; it is told at the end otherwise.
 """
@@ -30,7 +30,8 @@ _FLAGS = (
 Camera = Callable[[Page, str], None]
 
 
-@pytest.fixture(scope="session")
+# Not for longer: while it runs, so does an event loop, and no other test could run its own.
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     found = next(filter(None, map(shutil.which, _NAMES)), None)
     if found is None:

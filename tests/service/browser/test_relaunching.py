@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import BrowserContext, Locator, Page, expect
+from playwright.sync_api import BrowserContext, Locator, Page, Route, expect
 
 from tests.service.browser.conftest import Camera
 from tests.service.browser.school import School, token
@@ -285,3 +285,17 @@ def test_tells_the_page_by_events(page: Page, school: School) -> None:
     assert [name for name, _ in told][-1] == "outcome"
     assert told[-1][1]["outcome"] == "launched"
     assert {"progress"} == {name for name, _ in told[:-1]}
+
+
+def test_says_that_the_page_may_be_closed_only_once_it_is_true(page: Page, school: School) -> None:
+    school.give()
+    held: list[Route] = []
+    page.route("**/relaunches", lambda route: held.append(route))
+    page.goto(school.course())
+    press(page, "Relaunch this lab")
+    press(page, "End it and relaunch")
+    says(page, "Relaunching this lab")
+    says(page, "Checking your labs")
+    expect(the_button(page)).not_to_contain_text("You can close this page")
+    held[0].continue_()
+    says(page, "You can close this page")
