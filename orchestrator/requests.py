@@ -57,13 +57,13 @@ def new_run(user_id: str, lab_profile_id: int, policy: Policy, options: Options,
     relaunch_id = options.get("relaunch_id")
     if not isinstance(user_id, str) or not user_id.strip():
         raise InvalidRequest("user_id", "must be a text that is not empty.")
-    check_text("user_id", user_id)
+    _check_text("user_id", user_id)
     if type(lab_profile_id) is not int or not 0 < lab_profile_id <= _LARGEST_INT32:
         raise InvalidRequest("lab_profile_id", f"{lab_profile_id!r} is not a positive 32-bit id.")
     for name, problem in wrong_types(parameters):
         raise InvalidRequest(name, problem)
-    check_text("tag", parameters.tag)
-    check_text("note", note)
+    _check_text("tag", parameters.tag)
+    _check_text("note", note)
     check_key(options.get("idempotency_key"))
     if relaunch_id is None:
         relaunch_id = uuid.uuid4().hex
@@ -81,8 +81,7 @@ def new_run(user_id: str, lab_profile_id: int, policy: Policy, options: Options,
     )
 
 
-def check_text(field: str, text: str | None) -> None:
-    """Refuse control characters."""
+def _check_text(field: str, text: str | None) -> None:
     if text is not None and any(ord(c) < 32 or ord(c) == 127 for c in text):
         raise InvalidRequest(field, "must not contain control characters.")
 
@@ -91,4 +90,4 @@ def check_key(key: str | None) -> None:
     """Refuse an idempotency key that is empty, too long or has control characters."""
     if key is not None and not 0 < len(key) <= _LONGEST_KEY:
         raise InvalidRequest("idempotency_key", f"takes 1 to {_LONGEST_KEY} characters.")
-    check_text("idempotency_key", key)
+    _check_text("idempotency_key", key)

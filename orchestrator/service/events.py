@@ -32,6 +32,16 @@ _EXAMPLE = (
     'event: progress\nid: 6\ndata: {"sequence": 6, "phase": "tearing_down", ...}\n\n'
     'event: outcome\nid: 9\ndata: {"relaunch_id": ..., "outcome": "launched", ...}\n\n'
 )
+#: Each of the events.
+_EVENT = {
+    "type": "object",
+    "required": ["event", "id", "data"],
+    "properties": {
+        "event": {"type": "string", "enum": ["progress", "outcome"]},
+        "id": {"type": "string", "pattern": "^[0-9]+$"},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+}
 
 
 class EventStream(Response):
@@ -98,7 +108,7 @@ def _body(piece: bytes, *, more: bool = True) -> Message:
             "description": "`progress` events (a step each; the id is its sequence number), and "
             "one `outcome` event (the relaunch) at the end, which is sent again to whoever comes "
             "later. A stream that ends without it is to be asked for again.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
+            "content": {"text/event-stream": {"schema": _EVENT, "example": _EXAMPLE}},
         },
         **problems(404),
     },
@@ -109,7 +119,10 @@ async def follow_relaunch(
     caller: Reader,
     last_event_id: Annotated[
         str | None,
-        Header(description="The id of the last event that was seen; what is none counts as 0."),
+        Header(
+            alias="Last-Event-ID",
+            description="The id of the last event that was seen; what is none counts as 0.",
+        ),
     ] = None,
 ) -> EventStream:
     """Follow a relaunch from the event after ``Last-Event-ID``, or from its beginning."""

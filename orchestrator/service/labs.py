@@ -10,12 +10,12 @@ from fastapi import APIRouter, Path, Query
 from orchestrator.errors import CallRefused
 from orchestrator.labs import InstanceDetails, Labs, RunningInstance
 from orchestrator.machine.candidates import Verdict, choose, to_inspect
-from orchestrator.requests import Options, check_text, new_run
+from orchestrator.requests import Options, new_run
 from orchestrator.service.access.callers import Caller
 from orchestrator.service.access.door import Reader, Starter
 from orchestrator.service.parts import Ours, ServiceParts
 from orchestrator.service.refusals import NotFound
-from orchestrator.service.representations import AccessUrl, problems
+from orchestrator.service.representations import LARGEST_INT64, USER_ID, AccessUrl, problems
 from orchestrator.service.representations import Labs as LabsShown
 from orchestrator.session import usual_of
 from orchestrator.waiting import Subject
@@ -25,7 +25,10 @@ router = APIRouter(tags=["labs"])
 #: Seconds that a question to the platform may take.
 _TIMEOUT = 20.0
 
-UserId = Annotated[str, Path(min_length=1, max_length=1000, description="The learner.")]
+UserId = Annotated[
+    str,
+    Path(min_length=1, max_length=1000, pattern=USER_ID, description="The learner."),
+]
 
 
 # A user id may have slashes in it, which arrive unquoted however they were sent.
@@ -80,7 +83,7 @@ async def list_labs(
 )
 async def make_access_url(
     user_id: UserId,
-    lab_instance_id: Annotated[int, Path(gt=0, le=2**63 - 1)],
+    lab_instance_id: Annotated[int, Path(gt=0, le=LARGEST_INT64, description="One that runs.")],
     ours: Ours,
     caller: Starter,
 ) -> Any:
@@ -102,7 +105,6 @@ async def make_access_url(
 async def _survey(user_id: str, ours: ServiceParts, caller: Caller) -> Labs:
     if not caller.is_for(user_id):
         raise NotFound("There is no such learner for this caller. Nothing was done.")
-    check_text("user_id", user_id)
     try:
         return await ours.platform.survey(user_id, timeout=_TIMEOUT)
     except CallRefused:

@@ -12,12 +12,14 @@ from orchestrator.durable.store import Filter, StoredRun
 from orchestrator.errors import InvalidRequest, RelaunchInFlight, UnknownRelaunch
 from orchestrator.labs import LaunchParameters
 from orchestrator.machine.run import Policy
-from orchestrator.requests import Options, Priority, check_key, check_text
+from orchestrator.requests import Options, Priority
 from orchestrator.service.access.callers import Caller
 from orchestrator.service.access.door import Reader, Starter
 from orchestrator.service.parts import Ours, ServiceParts
 from orchestrator.service.refusals import Conflict, Draining, Forbidden, NotFound
 from orchestrator.service.representations import (
+    PLAIN,
+    USER_ID,
     Relaunch,
     RelaunchAsked,
     Relaunches,
@@ -62,8 +64,10 @@ async def begin_relaunch(
     idempotency_key: Annotated[
         str | None,
         Header(
+            alias="Idempotency-Key",
             min_length=1,
             max_length=255,
+            pattern=PLAIN,
             description="Names the request: with the same one it is the same relaunch, also after "
             "it has ended.",
         ),
@@ -90,18 +94,17 @@ async def list_relaunches(
     ours: Ours,
     caller: Reader,
     user_id: Annotated[
-        str | None, Query(min_length=1, max_length=1000, description="Of this learner only.")
+        str | None,
+        Query(min_length=1, max_length=1000, pattern=USER_ID, description="Of this learner only."),
     ] = None,
     in_flight: Annotated[
         bool | None, Query(description="Only those that have not ended, or only those that have.")
     ] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    limit: Annotated[int, Query(ge=1, le=1000, description="No more than so many.")] = 100,
 ) -> Any:
     """Relaunches, newest first; for a learner token those of its learner and labs."""
     if user_id is not None and not caller.is_for(user_id):
         raise NotFound("There is no such learner for this caller. Nothing was done.")
-    if user_id is not None:
-        check_text("user_id", user_id)
     found = await ours.store.history(
         Filter(user_id=user_id or caller.user_id, unfinished=in_flight, limit=limit)
     )
@@ -123,7 +126,8 @@ async def get_relaunch(
     caller: Reader,
     response: Response,
     if_none_match: Annotated[
-        str | None, Header(description="The `ETag` of the answer that is known.")
+        str | None,
+        Header(alias="If-None-Match", description="The `ETag` of the answer that is known."),
     ] = None,
 ) -> Any:
     """A relaunch as it stands; poll with ``If-None-Match`` where streams don't get through."""
@@ -191,7 +195,6 @@ def _understood(
         raise NotFound("There is no such learner or lab for this caller. Nothing was done.")
     options = Options(policy=_policy(asked, ours.policy))
     if key is not None:
-        check_key(key)
         # A key is its caller's own: nobody can take another one's by guessing it.
         own = hashlib.sha256(f"{caller.name}\0{key}".encode()).hexdigest()
         options["idempotency_key"] = own
@@ -218,10 +221,11 @@ def _understood(
 
 def _policy(asked: RelaunchAsked, policy: Policy) -> Policy:
     changes: dict[str, Any] = {}
+    if asked.displace_instance_id is not None:
+        # Nor one that takes the slot meanwhile, unless the caller leaves that to the relaunch.
+        changes |= {"displace_instance_id": asked.displace_instance_id, "max_recancels": 0}
     if asked.policy is not None:
         changes |= asked.policy.model_dump(exclude_none=True)
-    if asked.displace_instance_id is not None:
-        changes["displace_instance_id"] = asked.displace_instance_id
     return dataclasses.replace(policy, **changes)
 
 

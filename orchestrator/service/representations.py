@@ -21,9 +21,13 @@ from orchestrator.machine.run import (
 from orchestrator.requests import OnConflict
 
 _LARGEST_INT32 = 2**31 - 1
-_LARGEST_INT64 = 2**63 - 1
+#: The largest that is one as a float as well, which OpenAPI makes of it.
+LARGEST_INT64 = 2**63 - 1024
 #: Longer texts are none of the platform's.
 _LONGEST = 1000
+#: As the library checks them: no control characters, and in a learner's id not spaces alone.
+PLAIN = r"^[^\x00-\x1F\x7F]*$"
+USER_ID = r"^[^\x00-\x1F\x7F]*[^\x00-\x1F\x7F\s][^\x00-\x1F\x7F]*$"
 
 
 class _Asked(BaseModel):
@@ -38,7 +42,7 @@ class LaunchParametersAsked(_Asked):
     email: str | None = Field(None, max_length=_LONGEST)
     class_id: str | None = Field(None, max_length=_LONGEST)
     can_be_marked_complete: bool | None = None
-    tag: str | None = Field(None, max_length=_LONGEST)
+    tag: str | None = Field(None, max_length=_LONGEST, pattern=PLAIN)
     ip_address: str | None = Field(None, max_length=_LONGEST)
     region_id: int | None = Field(None, ge=0, le=_LARGEST_INT32)
     role_ids: list[Annotated[int, Field(ge=0, le=_LARGEST_INT32)]] = Field(
@@ -92,18 +96,21 @@ class RelaunchAsked(_Asked):
         None,
         min_length=1,
         max_length=_LONGEST,
+        pattern=USER_ID,
         description="The learner; a learner token's own if left out.",
     )
     lab_profile_id: int = Field(gt=0, le=_LARGEST_INT32, description="The lab to launch.")
     displace_instance_id: int | None = Field(
         None,
         gt=0,
-        le=_LARGEST_INT64,
+        le=LARGEST_INT64,
         description="The lab instance that makes room; no other one is ended.",
     )
     parameters: LaunchParametersAsked | None = None
     policy: PolicyAsked | None = None
-    note: str | None = Field(None, max_length=_LONGEST, description="Goes with the cancel.")
+    note: str | None = Field(
+        None, max_length=_LONGEST, pattern=PLAIN, description="Goes with the cancel."
+    )
     priority: Literal["button", "bulk"] | None = Field(
         None, description="Who begins first where not all can."
     )
@@ -291,6 +298,25 @@ class Problem(BaseModel):
 
 class ConflictProblem(Problem):
     """Another lab's relaunch is in flight for the learner."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "urn:lab-relaunch:problem:relaunch_in_flight",
+                    "title": "Conflict",
+                    "status": 409,
+                    "code": "relaunch_in_flight",
+                    "detail": "Another lab's relaunch is in flight for this learner.",
+                    "lab_profile_id": 1002,
+                    "relaunch_id": "5f0c6a5e0c7b4d0a9a0e6f1f2d3c4b5a",
+                    "harmless": False,
+                    "may": ["wait", "abort"],
+                }
+            ]
+        },
+    )
 
     lab_profile_id: int = Field(description="Whose relaunch is in flight.")
     relaunch_id: str | None = Field(description="Its id, if the caller may see it.")

@@ -188,7 +188,7 @@ def test_all_that_a_key_may_say_arrives() -> None:
             asked = ASKED | {
                 "displace_instance_id": 5001,
                 "parameters": {"first_name": "Ada", "role_ids": [3], "variables": {"a": "b"}},
-                "policy": {"if_running": "reuse", "deadline_seconds": 60, "probe": False},
+                "policy": {"if_running": "reuse", "deadline_seconds": 60, "max_recancels": 3},
                 "note": "why",
                 "priority": "bulk",
             }
@@ -200,7 +200,7 @@ def test_all_that_a_key_may_say_arrives() -> None:
                 first_name="Ada", role_ids=(3,), variables={"a": "b"}
             )
             assert run.policy == Policy(
-                if_running="reuse", deadline_seconds=60, probe=False, displace_instance_id=5001
+                if_running="reuse", deadline_seconds=60, max_recancels=3, displace_instance_id=5001
             )
             assert (run.note, stored.priority.name) == ("why", "BULK")
 
