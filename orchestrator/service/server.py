@@ -114,7 +114,9 @@ class GracefulServer(uvicorn.Server):
 
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens; ``OSError`` if it can't be had."""
-    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Named, since asyncio sends at once (TCP_NODELAY) only where it is: answers are head and body.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listening.bind((host, port))
     listening.listen(2048)
