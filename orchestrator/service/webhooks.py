@@ -36,7 +36,7 @@ EVENTS = frozenset(
         "saved", "resuming", "resumed", "scoring", "scored",
     }
 )  # fmt: skip
-_LARGEST_INT64 = 2**63 - 1024
+_LARGEST_INT64 = 2**63 - 1
 _BODY = {
     "requestBody": {
         "description": "What the platform tells of the lab instance; only its id is looked at.",
