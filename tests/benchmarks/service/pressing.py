@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import resource
+import os
 import subprocess
 import sys
 import tempfile
@@ -28,7 +28,7 @@ from orchestrator.service.server import listen, server_of, serving
 from orchestrator.testing import Async
 from orchestrator.waiting import FixedSchedule
 from tests.benchmarks.durability.platform import NEW, Platform
-from tests.service.crowd import SECRET, press
+from tests.service.crowd import SECRET, most_memory, press
 
 #: Seconds of a teardown, and after which one looks: relaunches are parked, as in real ones.
 TEARDOWN, LOOK = 2.1, 2.4
@@ -79,8 +79,7 @@ async def child(how: str, number: int, folder: Path) -> None:
             print("done", flush=True)
         await asyncio.to_thread(sys.stdin.read)
         used = time.process_time() - before
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print(json.dumps([used, memory]), flush=True)
+        print(json.dumps([used, most_memory(os.getpid())]), flush=True)
     await store.close()
 
 
