@@ -46,16 +46,6 @@ def demo(
         headers={"Authorization": hook},
     )
 
-    def mint(learner: str) -> str:
-        return minted(
-            signing,
-            algorithm="HS256",
-            user_id=learner,
-            labs=list(LABS),
-            seconds=_TOKEN_SECONDS,
-            audience="lab-relaunch",
-        )
-
     with (
         tempfile.TemporaryDirectory(prefix="relaunch-demo-") as folder,
         SandboxServer(sandbox, webhooks=[torn_down]) as server,
@@ -68,11 +58,25 @@ def demo(
                 "platform.api_key": "sandbox-key",
                 "knowledge.file": "none",
                 "store.url": str(Path(folder) / "relaunch.db"),
+                # Its page alone: whoever may ask for tokens here can be anybody.
+                "service.allowed_origins": [],
                 "service.webhook_secrets": [hook],
                 "tokens.secret": signing,
-                "tokens.audience": "lab-relaunch",
             },
         )
+        # What else the settings want of tokens may be what the real service wants.
+        chosen = settings.settings.tokens
+
+        def mint(learner: str) -> str:
+            return minted(
+                signing,
+                user_id=learner,
+                labs=list(LABS),
+                seconds=min(_TOKEN_SECONDS, chosen.longest_seconds),
+                audience=chosen.audience,
+                issuer=chosen.issuer,
+            )
+
         yield settings, demo_router(mint=mint, platform_view=lambda who: _view(sandbox, who))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import socket
 
 from fastapi import APIRouter
@@ -23,6 +24,11 @@ from orchestrator.service.app import create_app
 from orchestrator.service.metrics import Metrics
 from orchestrator.service.parts import ServiceOptions, ServiceParts
 from orchestrator.service.server import origin_of, server_of, serving
+
+_DEMO_IS_OPEN = (
+    "Mind: it listens not only to this machine, and whoever reaches it can be any of its made-up "
+    "learners. It is for trying out.\n"
+)
 
 
 async def serve(
@@ -87,9 +93,10 @@ def _greeting(loaded: Loaded, parts: ServiceParts, *, demo: bool) -> str:
     service, tokens = loaded.settings.service, loaded.settings.tokens
     url = parts.options.public_url
     if demo:
+        warning = "" if _is_this_machine(service.host) else _DEMO_IS_OPEN
         return (
             f"Open {url}/demo in a browser: a course page with two relaunch buttons, and the "
-            "platform's own view beside them.\nCtrl-C stops it; nothing is kept."
+            f"platform's own view beside them.\n{warning}Ctrl-C stops it; nothing is kept."
         )
     learners = tokens.secret is not None or tokens.jwks is not None
     lines = [
@@ -111,6 +118,13 @@ def _greeting(loaded: Loaded, parts: ServiceParts, *, demo: bool) -> str:
     if parts.store.engine == "fleet":
         lines.insert(1, "Relaunches are driven by the fleet: relaunch worker, or --worker here.")
     return "\n".join(lines)
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _say(text: str) -> None:
