@@ -7,7 +7,6 @@ was sent is named by its place and never repeated; of many wrong values the firs
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -15,7 +14,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import Response
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Route
 
@@ -64,8 +63,7 @@ def problem(
         "detail": detail,
         **members,
     }
-    # In ASCII: what was sent may be in it, and not everything can be written as UTF-8.
-    return Response(json.dumps(body), status, {**(headers or {})}, media_type=MEDIA_TYPE)
+    return JSONResponse(body, status, {**(headers or {})}, media_type=MEDIA_TYPE)
 
 
 def problem_of(error: errors.RelaunchError) -> Response:

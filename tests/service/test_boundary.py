@@ -18,7 +18,7 @@ import pytest
 from orchestrator.durable.memory import MemoryRunStore
 from orchestrator.durable.store import StoredRun
 from orchestrator.service import server
-from orchestrator.service.boundary import GUARDING
+from orchestrator.service.boundary import GUARDING, Boundary
 from orchestrator.testing.virtual import run_virtual
 from tests.service.world import NEW, OLD, OnPorts, Within, bearer, learner, on_ports
 
@@ -235,6 +235,24 @@ def test_a_bug_tells_nothing_and_is_logged_by_its_place(caplog: pytest.LogCaptur
     run_virtual(main())
 
 
+def test_an_answer_that_breaks_off_is_not_answered_twice() -> None:
+    sent: list[str] = []
+
+    async def breaks_off(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise ValueError("a secret")
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []}
+    run_virtual(Boundary(breaks_off, largest=1, slowest=1.0)(scope, receive, send))
+    assert sent == ["http.response.start"]
+
+
 def test_requests_are_logged_by_their_route(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with Within().client() as client:
@@ -288,6 +306,18 @@ def test_a_connection_without_a_whole_request_is_closed(
                 told += connection.recv(65_536)
         connection.sendall(begin)
         assert _rest_of(connection) == b""
+
+
+def test_silence_between_two_requests_is_allowed_for_longer(here: OnPorts) -> None:
+    with socket.create_connection(here.address, timeout=10) as connection:
+        for pause in (2 * server.HEADERS_WITHIN, 0):
+            connection.sendall(_HEAD + b"\r\n")
+            told = b""
+            while b"true}" not in told:
+                piece = connection.recv(65_536)
+                assert piece, "it was closed"
+                told += piece
+            time.sleep(pause)
 
 
 @pytest.mark.parametrize("begin", [b"", _HEAD + b"\r\n"], ids=["the-first", "the-second"])

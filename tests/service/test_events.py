@@ -27,6 +27,11 @@ async def _begin(service: Within, client: Any, user_id: str = "ada") -> str:
     return relaunch_id
 
 
+def _tasks_of_streams() -> list[str]:
+    code = [getattr(task.get_coro(), "cr_code", None) for task in asyncio.all_tasks()]
+    return [c.co_name for c in code if c and "orchestrator/service/" in c.co_filename]
+
+
 def test_every_step_once_and_then_the_outcome() -> None:
     async def main() -> None:
         service = Within()
@@ -39,6 +44,8 @@ def test_every_step_once_and_then_the_outcome() -> None:
                 assert stream.headers["x-accel-buffering"] == "no"
                 assert "no-transform" in stream.headers["cache-control"]
                 assert stream.text.startswith("retry: 1000\n")
+                await asyncio.sleep(0)
+                assert not _tasks_of_streams(), "it has ended, and nothing of it is left"
             assert [name for name, _, _ in told] == ["progress"] * (len(told) - 1) + ["outcome"]
             assert [number for _, number, _ in told] == list(range(1, len(told) + 1))
             steps = [data for name, _, data in told if name == "progress"]

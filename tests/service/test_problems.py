@@ -137,7 +137,14 @@ def test_a_value_that_is_wrong_is_named_and_not_repeated(name: str, value: Any) 
     "sent",
     ['"\\ud800"', '"a\\udfffb"'],
 )
-@pytest.mark.parametrize("template", ['{"user_id": %s, "lab_profile_id": 1}', "{%s: 1}"])
+@pytest.mark.parametrize(
+    "template",
+    [
+        '{"user_id": %s, "lab_profile_id": 1}',
+        "{%s: 1}",
+        '{"user_id": "ada", "lab_profile_id": 1, "parameters": {"variables": {%s: 5}}}',
+    ],
+)
 def test_half_a_character_is_refused_and_can_be_told(sent: str, template: str) -> None:
     status, told = _asked((template % sent).encode())
     assert (status, told["code"]) == (422, "invalid_request")
