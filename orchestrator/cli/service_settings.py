@@ -5,9 +5,10 @@ Lists may also be given as texts with commas in between, as an environment varia
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 
 def _listed(value: Any) -> Any:
@@ -16,6 +17,20 @@ def _listed(value: Any) -> Any:
     return value
 
 
+def _origin(text: str) -> str:
+    """As a browser writes it; what no browser would ever send lets nobody in, so it is refused."""
+    origin = text.strip().lower().rstrip("/")
+    if not _ORIGIN.fullmatch(origin):
+        raise ValueError(
+            "an origin is like https://lms.example or https://lms.example:8443, without a path; "
+            "each is named, so neither `*` nor `null` is one"
+        )
+    return origin.removesuffix(":443" if origin.startswith("https:") else ":80")
+
+
+_ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+
+Origin = Annotated[str, AfterValidator(_origin)]
 Listed = Annotated[list[str], BeforeValidator(_listed)]
 SecretList = Annotated[list[SecretStr], BeforeValidator(_listed)]
 
@@ -33,7 +48,7 @@ class ServiceSettings(BaseModel):
     trusted_proxies: Listed = Field(
         description="Proxies whose word on who asks is believed (addresses or networks)."
     )
-    allowed_origins: Listed = Field(
+    allowed_origins: Annotated[list[Origin], BeforeValidator(_listed)] = Field(
         description="Origins of the pages that may embed the button, such as `https://lms.example`."
     )
     keys: SecretList = Field(

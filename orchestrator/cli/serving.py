@@ -82,7 +82,7 @@ def _parts(
         metrics=metrics,
         options=ServiceOptions(
             public_url=(chosen.public_url or origin_of(listening)).rstrip("/"),
-            allowed_origins=tuple(origin.rstrip("/") for origin in chosen.allowed_origins),
+            allowed_origins=tuple(chosen.allowed_origins),
             webhook_secrets=tuple(s.get_secret_value() for s in chosen.webhook_secrets),
             heartbeat_seconds=chosen.heartbeat_seconds,
         ),

@@ -12,6 +12,8 @@ import httpx
 import pytest
 
 from orchestrator.cli.serving import _is_this_machine
+from orchestrator.cli.settings import load
+from orchestrator.errors import ConfigurationError
 from orchestrator.service.access.callers import Scope
 from orchestrator.service.access.service_keys import new_key
 from tests.cli.processes import await_line, await_requests, durable, running, tear_down, unfinished
@@ -107,6 +109,30 @@ def test_the_demo_works_beside_the_settings_of_a_real_service(tmp_path: Path) ->
         _, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (0, "")
     assert list(tmp_path.iterdir()) == [], "nothing is kept"
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("https://LMS.example/", "https://lms.example"),
+        ("https://lms.example:443", "https://lms.example"),
+        ("https://lms.example:8443", "https://lms.example:8443"),
+        ("http://[::1]:80", "http://[::1]"),
+    ],
+)
+def test_an_origin_is_as_browsers_write_it(written: str, meant: str) -> None:
+    environ = {"RELAUNCH_SERVICE__ALLOWED_ORIGINS": f"https://first.example,{written}"}
+    assert load(None, {}, environ).settings.service.allowed_origins[1] == meant
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["*", "null", "lms.example", "https://lms.example/course", "https://*.lms.example", "https://"],
+)
+def test_what_is_no_origin_is_refused(written: str) -> None:
+    environ = {"RELAUNCH_SERVICE__ALLOWED_ORIGINS": written}
+    with pytest.raises(ConfigurationError, match=r"service\.allowed_origins.*without a path"):
+        load(None, {}, environ)
 
 
 @pytest.mark.parametrize(
