@@ -11,11 +11,25 @@ import math
 
 #: Descriptors for everything but event streams: requests, calls of the platform, the store.
 OTHERS = 256
+#: Connections that are accepted in one go; a few such go by before any of them can be closed.
+AT_ONCE = 32
+#: Descriptors that no connection may keep: those of a few goes, calls of the platform, the store.
+_KEPT = 4 * AT_ONCE + 64
 
 
 def most_streams(wanted: int) -> int:
     """Let the process have as many descriptors as it may; how many streams fit, at most those."""
     return max(1, int(min(wanted, _raised() - OTHERS)))
+
+
+def most_connections() -> float:
+    """How many connections may be open; at the limit itself nothing would work any more."""
+    try:
+        import resource
+    except ImportError:
+        return math.inf
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return math.inf if soft == resource.RLIM_INFINITY else max(soft - _KEPT, soft // 4)
 
 
 def _raised() -> float:

@@ -4,6 +4,7 @@
   flight is left to whoever goes on with it.
 * A connection on which a request's headers don't come to their end in time is closed, and so is one
   that goes on sending what was refused; uvicorn itself would wait for ever.
+* Silent connections cannot take the descriptors that calls of the platform and the store need.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from orchestrator.service.descriptors import AT_ONCE, most_connections
 from orchestrator.service.parts import ServiceParts
 
 #: Seconds for the headers of a request, and of silence between two requests.
@@ -28,6 +30,8 @@ HEADERS_WITHIN, KEEP_ALIVE = 10.0, 30.0
 UNHEARD = 60.0
 #: Seconds for requests under way once the service is to stop.
 GRACE = 5.0
+#: Connections that may stand in the system's line.
+_IN_LINE = 2048
 
 
 class ImpatientProtocol(H11Protocol):
@@ -36,8 +40,11 @@ class ImpatientProtocol(H11Protocol):
     _impatience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        """Begin to wait for the first request."""
+        """Begin to wait for the first request; of too many connections the newest is closed."""
         super().connection_made(transport)
+        if len(self.connections) > most_connections():
+            transport.abort()
+            return
         _notice_the_dead(transport.get_extra_info("socket"))
         self._wait_for_request()
 
@@ -99,6 +106,8 @@ class GracefulServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and say so."""
         await super().startup(sockets)
+        for listening in sockets or ():
+            listening.listen(_IN_LINE)
         self.up.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -119,7 +128,7 @@ def listen(host: str, port: int) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listening.bind((host, port))
-    listening.listen(2048)
+    listening.listen(_IN_LINE)
     return listening
 
 
@@ -145,6 +154,7 @@ def server_of(app: FastAPI, parts: ServiceParts, *, proxies: list[str]) -> Grace
         timeout_keep_alive=int(KEEP_ALIVE),
         timeout_graceful_shutdown=int(GRACE),
         h11_max_incomplete_event_size=32_768,
+        backlog=AT_ONCE,
     )
     return GracefulServer(config, app, parts.drain)
 
