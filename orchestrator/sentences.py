@@ -47,6 +47,7 @@ _REFUSED = {
     "protected_exam": "the lab instance in the way is an exam; ending it would destroy the attempt",
     "protected_scoring": "the lab instance in the way is being scored",
     "protected_submitted": "the lab instance in the way has been submitted for grading",
+    "none_named": "a lab would have to be ended for it, and none was named",
     "ambiguous_instances": "several labs could make room; name the one that shall end",
     "slot_taken": "somebody else took the freed slot for this learner",
 }

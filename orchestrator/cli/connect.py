@@ -183,3 +183,5 @@ def _set_up_logging(loaded: Loaded) -> None:
     logger.handlers[:] = [handler]
     logger.setLevel(chosen.level)
     logger.propagate = False
+    # Tells the database's address for each try; that the store is away is told by our own words.
+    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)

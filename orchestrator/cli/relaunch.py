@@ -81,7 +81,7 @@ def run(
         ),
     ] = None,
     choose: Annotated[
-        Literal["oldest", "ask"] | None,
+        Literal["oldest", "ask", "named"] | None,
         typer.Option(help="Which lab makes room.", rich_help_panel=_POLICY),
     ] = None,
     instance: Annotated[

@@ -24,6 +24,8 @@ from orchestrator.service.access.learner_tokens import minted
 from orchestrator.service.demo.routes import demo_router
 from orchestrator.service.server import origin_of
 
+#: The learners of the page; each has a lab at the beginning.
+LEARNERS = ("ada", "grace", "linus")
 #: The labs that the demo's learners may launch.
 LABS = (1001, 1002)
 _TOKEN_SECONDS = 600.0
@@ -40,6 +42,8 @@ def demo(
         sandbox = Sandbox(teardown=teardown, startup_seconds=_STARTUP_SECONDS)
     except ValueError as error:
         raise typer.BadParameter(f"--teardown: {error}") from None
+    for learner in LEARNERS:
+        sandbox.world.give(learner, LABS[0])
     torn_down = Webhook(
         event="Torn Down",
         url=f"{origin_of(listening)}/webhooks/skillable/torn-down/{{id}}",
@@ -81,13 +85,11 @@ def demo(
 
 
 def _view(sandbox: Sandbox, learner: str) -> dict[str, Any]:
-    """What the platform itself would show of a learner; a new one has a lab already."""
+    """What the platform itself would show of a learner."""
     with sandbox.lock:
         world = sandbox.world
         world.settle()
         theirs = [i for i in world.instances.values() if i.user_id == learner]
-        if not theirs:
-            theirs = [world.give(learner, LABS[0])]
         return {
             "now": world.now(),
             "instances": [

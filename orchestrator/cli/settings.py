@@ -55,7 +55,9 @@ class PolicySettings(_Section):
 
     probe: bool = Field(description="Try the launch before any lab is ended.")
     if_running: IfRunning = Field(description="When the wanted lab runs already.")
-    choose: Choose = Field(description="Which lab makes room: the oldest, or ask.")
+    choose: Choose = Field(
+        description="Which lab makes room: the `oldest`, `ask`, or only a `named` one."
+    )
     displace_instance_id: int | None = Field(None, description="The lab instance to end.")
     displace: DisplaceBy = Field(description="Cancel or save the lab that makes room.")
     overlap: bool = Field(description="Launch first where the limit allows it, then end the old.")

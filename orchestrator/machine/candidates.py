@@ -6,7 +6,8 @@ Pure choice over what the platform lists and describes. The rules, in order:
    not describe: what can't be looked at closely may be any of these.
 2. Never an exam, a lab being scored or one submitted for grading, without ``allow_exam``.
 3. If a lab is ending by itself already, nothing else needs to: its slot comes free anyway.
-4. The lab the caller named; else the same lab profile first, then the oldest; or ask.
+4. The lab the caller named (or none, where only a named one may be ended); else the same lab
+   profile first, then the oldest; or ask.
 """
 
 from __future__ import annotations
@@ -118,6 +119,8 @@ def choose(run: Run, details: tuple[InstanceDetails, ...]) -> Choice:
     if not free:
         ids = tuple(d.instance_id for d in details)
         return Choice(Verdict.PROTECTED, ids, why[ids[0]])
+    if run.policy.choose == "named" and run.policy.displace_instance_id is None:
+        return Choice(Verdict.ASK, tuple(d.instance_id for d in free), "none_named")
     if len(free) > 1 and run.policy.choose == "ask":
         return Choice(Verdict.ASK, tuple(d.instance_id for d in free), "ambiguous_instances")
     return Choice(Verdict.DISPLACE, (free[0].instance_id,))

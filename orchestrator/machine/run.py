@@ -21,7 +21,7 @@ from orchestrator.plain import from_plain, to_plain, wrong_types
 SCHEMA = 1
 
 IfRunning = Literal["replace", "reuse", "refuse"]
-Choose = Literal["oldest", "ask"]
+Choose = Literal["oldest", "ask", "named"]
 DisplaceBy = Literal["cancel", "save"]
 OnSaved = Literal["refuse", "resume", "delete"]
 OnActiveLabsPage = Literal["continue", "choose"]
@@ -35,7 +35,8 @@ class Policy:
     ``probe``: try the launch before anything is displaced, so that a hopeless one harms nothing.
     ``if_running``: what to do when the wanted lab profile is already running.
     ``choose``: which lab makes room when there are several: the same profile first, then the
-    ``oldest``; or ``ask``: refuse and name them (answer with ``displace_instance_id``).
+    ``oldest``; or ``ask``: refuse and name them (answer with ``displace_instance_id``); or only
+    the one ``named`` so, and none if none is.
     ``displace``: ``cancel`` the lab that makes room, or ``save`` it.
     ``overlap``: ask for one lab more than now, and displace the old one after the new one is there.
     ``allow_exam``: leave to displace exams, labs being scored or submitted for grading.

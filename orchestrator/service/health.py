@@ -47,7 +47,7 @@ FRESH = 1.0
 #: Seconds for which the platform's last answer shows that it is in order, or a failure that not.
 RECENT, FAILED = 60.0, 15.0
 #: Seconds that a probe waits for the platform, that the platform gets, and that the store gets.
-PATIENCE, PLATFORM_TIMEOUT, STORE_TIMEOUT = 1.0, 5.0, 2.0
+PATIENCE, PLATFORM_TIMEOUT, STORE_TIMEOUT = 1.0, 5.0, 1.0
 
 
 class Health(BaseModel):
@@ -96,13 +96,18 @@ class Readiness:
         return found
 
     async def _store(self) -> str:
+        # Not waited for beyond its time, even if it takes long to give up.
+        asking = asyncio.ensure_future(
+            self._parts.store.next_due(None, after=self._parts.clock.now())
+        )
+        asking.add_done_callback(lambda task: task.cancelled() or task.exception())
+        if not (await asyncio.wait({asking}, timeout=STORE_TIMEOUT))[0]:
+            asking.cancel()
+            return StoreUnavailable.code
         try:
-            async with asyncio.timeout(STORE_TIMEOUT):
-                await self._parts.store.next_due(None, after=self._parts.clock.now())
+            await asking
         except RelaunchError as error:
             return error.code
-        except TimeoutError:
-            return StoreUnavailable.code
         return OK
 
     async def _platform(self) -> str:

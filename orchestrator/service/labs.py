@@ -105,6 +105,7 @@ async def make_access_url(
 async def _survey(user_id: str, ours: ServiceParts, caller: Caller) -> Labs:
     if not caller.is_for(user_id):
         raise NotFound("There is no such learner for this caller. Nothing was done.")
+    ours.limits.count_platform_call(caller)
     try:
         return await ours.platform.survey(user_id, timeout=_TIMEOUT)
     except CallRefused:

@@ -13,13 +13,14 @@ from orchestrator.errors import InvalidRequest, RelaunchInFlight, UnknownRelaunc
 from orchestrator.labs import LaunchParameters
 from orchestrator.machine.run import Policy
 from orchestrator.requests import Options, Priority
-from orchestrator.service.access.callers import Caller
+from orchestrator.service.access.callers import Caller, Scope
 from orchestrator.service.access.door import Reader, Starter
 from orchestrator.service.parts import Ours, ServiceParts
 from orchestrator.service.refusals import Conflict, Draining, Forbidden, NotFound
 from orchestrator.service.representations import (
     PLAIN,
     USER_ID,
+    PolicyAsked,
     Relaunch,
     RelaunchAsked,
     Relaunches,
@@ -34,6 +35,8 @@ RelaunchId = Annotated[
 ]
 
 _KEPT_TO_ITSELF = {"Cache-Control": "private, no-cache"}
+#: But for this, which only forbids: the learner has confirmed which lab ends, or that none does.
+_ONLY_NAMED = PolicyAsked.model_validate({"choose": "named"})
 #: What a learner's browser may not decide: the LMS's token or the service's settings do.
 _NOT_FOR_LEARNERS = ("parameters", "policy", "note", "priority", "on_conflict")
 
@@ -76,6 +79,7 @@ async def begin_relaunch(
     """Begin a relaunch, or join the one that is in flight for the learner and lab."""
     if ours.draining.is_set():
         raise Draining
+    ours.limits.count_platform_call(caller)
     user_id, options = _understood(asked, caller, ours, idempotency_key)
     try:
         handle = ours.relauncher.start(user_id, asked.lab_profile_id, **options)
@@ -193,20 +197,27 @@ def _understood(
         raise InvalidRequest("user_id", "must be given with a service key.")
     if not caller.is_for(user_id) or not caller.may_use(asked.lab_profile_id):
         raise NotFound("There is no such learner or lab for this caller. Nothing was done.")
-    options = Options(policy=_policy(asked, ours.policy))
+    policy = _policy(asked, ours.policy)
+    options = Options(policy=policy)
     if key is not None:
         # A key is its caller's own: nobody can take another one's by guessing it.
         own = hashlib.sha256(f"{caller.name}\0{key}".encode()).hexdigest()
         options["idempotency_key"] = own
     if caller.user_id is not None:
         for name in _NOT_FOR_LEARNERS:
-            if getattr(asked, name) is not None:
+            said = getattr(asked, name)
+            if said is not None and said != _ONLY_NAMED:
                 raise Forbidden(
                     f"{name}: a learner token may not say that; the LMS's token and the service's "
                     "settings do. Nothing was done."
                 )
         options["parameters"] = caller.parameters
         return user_id, options
+    if policy.allow_exam and not (ours.policy.allow_exam or caller.may(Scope.ADMIN)):
+        raise Forbidden(
+            "policy.allow_exam: needs the scope admin, for it may destroy a graded attempt. "
+            "Nothing was done."
+        )
     if asked.parameters is not None:
         given = asked.parameters.model_dump()
         options["parameters"] = LaunchParameters(**given | {"role_ids": tuple(given["role_ids"])})

@@ -206,6 +206,23 @@ def test_the_same_lab_running_already(
     assert (result.url is not None) == (outcome == "reused")
 
 
+def test_only_a_named_lab_is_ended_where_that_is_wanted(world: World) -> None:
+    platform = platform_of(t.InMemoryPlatform, world)
+    running = platform.add_running("ann", OTHER)
+    asked = world.relaunch(platform, policy=Policy(choose="named"))
+    assert (asked.outcome, asked.reason) == ("refused", "none_named")
+    assert platform.effects == []
+    assert asked.left.untouched == (running,)
+    named = world.relaunch(platform, policy=Policy(choose="named", displace_instance_id=running))
+    assert (named.outcome, named.cancelled_instance_ids) == ("launched", (running,))
+
+
+def test_where_nothing_has_to_end_none_need_be_named(world: World) -> None:
+    platform = platform_of(t.InMemoryPlatform, world)
+    result = world.relaunch(platform, policy=Policy(choose="named"))
+    assert (result.outcome, result.cancelled_instance_ids) == ("launched", ())
+
+
 def test_ask_names_the_candidates_and_takes_the_answer(world: World) -> None:
     platform = platform_of(t.InMemoryPlatform, world, max_active_per_user=2)
     first, second = platform.add_running("ann", OTHER), platform.add_running("ann", 9)

@@ -25,6 +25,8 @@ from limits.strategies import MovingWindowRateLimiter
 from orchestrator.service.access.callers import Caller
 from orchestrator.service.refusals import TooMany
 
+#: Requests of a learner within a minute that need the platform.
+LEARNER_PLATFORM_CALLS = 30
 _MOST_NAMES = 50_000
 _STREAM_RETRY_SECONDS = 10.0
 
@@ -45,6 +47,7 @@ class CallerLimits:
         self._limiter = MovingWindowRateLimiter(self._windows)
         self._learner = RateLimitItemPerMinute(learner_requests_per_minute)
         self._key = RateLimitItemPerMinute(key_requests_per_minute)
+        self._platform = RateLimitItemPerMinute(LEARNER_PLATFORM_CALLS)
         self._failures = RateLimitItemPerMinute(failures_per_minute)
         self._most_streams = most_streams
         self._most_streams_each = most_streams_each
@@ -58,6 +61,19 @@ class CallerLimits:
                 f"More than {item.amount} requests within a minute. Nothing was done by this one; "
                 "what was begun before goes on.",
                 retry_after=self._wait(item, caller.name),
+            )
+
+    def count_platform_call(self, caller: Caller) -> None:
+        """One more request that makes the platform work. Raises ``TooMany``.
+
+        Learners have few of them: one who presses without end must not use up what all share.
+        """
+        name = f"{caller.name} platform"
+        if caller.is_learner and not self._limiter.hit(self._platform, name):
+            raise TooMany(
+                f"More than {LEARNER_PLATFORM_CALLS} looks, relaunches and entries within a "
+                "minute. Nothing was done by this one; what was begun before goes on.",
+                retry_after=self._wait(self._platform, name),
             )
 
     def count_failure(self, address: str | None) -> None:

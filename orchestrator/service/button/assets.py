@@ -61,7 +61,9 @@ def snippet(public_url: str) -> str:
     return (
         f'<script type="module" src="{escape(script)}"\n'
         f'        integrity="{module().integrity}" crossorigin="anonymous"></script>\n'
-        '<relaunch-button lab="1001" token-url="/lab-token"></relaunch-button>\n'
+        '<relaunch-button lab="1001" token-url="/lab-token">\n'
+        "  The relaunch button is loading. If it stays so, reload the page.\n"
+        "</relaunch-button>\n"
     )
 
 

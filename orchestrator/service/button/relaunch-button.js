@@ -2,8 +2,8 @@
 
 const HOME = new URL("..", import.meta.url).href;
 const STEPS = ["ending", "teardown", "starting", "ready"];
-const PHASES = [/displac/, /tearing|looking/, /verifying|entering/];
-const TEXTS = { lab: "lab", button: "Relaunch {lab}" }; // at first
+const PHASES = [/displ/, /tearing|look/, /verif|enter/];
+const TEXTS = { lab: "lab", button: "Relaunch {lab}" };
 
 const json = (url) => fetch(url).then((r) => (r.ok ? r.json() : null));
 const styled = fetch(`${HOME}button/relaunch-button.css`).then((r) => r.text())
@@ -15,7 +15,7 @@ const make = (tag, part, attributes, ...children) => {
 	node.append(...children.filter(Boolean));
 	return node;
 };
-const web = (url) => (/^https?:/i.test(url) ? url : null);
+const web = (url) => /^https?:/i.test(url) ? url : null;
 const subject = (token) => {
 	const bytes = atob(token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/"));
 	return JSON.parse(new TextDecoder().decode(Uint8Array.from(bytes, (c) => c.charCodeAt()))).sub;
@@ -81,7 +81,7 @@ function relaunchButton(host) {
 		view = next;
 		box.part = rest[0] ? "box card" : "box";
 		box.ariaLabel = text("button");
-		if (old) { // stays in its place, and keeps the focus
+		if (old) { // keeps place and focus
 			old.textContent = first.textContent;
 			while (old.nextSibling) old.nextSibling.remove();
 			box.append(...rest);
@@ -116,29 +116,28 @@ function relaunchButton(host) {
 
 	function confirm({ lab_instance_id: id, lab_profile_name, started_at, usual_seconds }) {
 		const time = new Date(started_at * 1000).toLocaleString(lang, { dateStyle: "medium", timeStyle: "short" });
-		const name = lab_profile_name ?? id;
-		return card("confirm", [text("lost_work", { name, time }), usually(usual_seconds)], [
+		return card("confirm", [text("lost_work", { name: lab_profile_name ?? id, time }), usually(usual_seconds)], [
 			act("yes", () => start(id)), back(), act("cancel", () => show(idle), "no"),
 		]);
 	}
 
 	function running() {
-		const { known, step, torn, usual, lost } = run;
+		const { known, step, torn, usual, lost, hold } = run;
 		const steps = STEPS.map((name, i) => make("li", i < step ? "step past" : "step", {
 			"aria-current": i === step && "step",
 			hidden: i < 2 && step > 1 && !torn && "x",
 		}, text(name), i === 1 && make("span", "note", null, usually(usual))));
 		return [
-			title("running"), make("span", "time"), make("ol", "steps", null, ...steps), note(known ? (lost ? "lost" : "close") : "checking"),
+			title("running"), make("span", "time"), make("ol", "steps", null, ...steps), note(known ? lost ? "lost" : hold || "close" : "checking"),
 		];
 	}
 
 	function failed({ outcome, reason, left, cancelled_instance_ids: [gone], relaunch_id: id }) {
 		return card(outcome, [
-			texts[reason],
+			texts[reason] ?? "later",
 			left.cancel_in_doubt || left.launch_in_doubt_tag ? "doubt"
 				: left.tearing_down[0] ? "tearing" : gone ? "gone" : "untouched",
-			/failed|timed/.test(outcome) && "later",
+			/out|platf|ans|sent/.test(outcome + reason) && texts[reason] && "later",
 			text("reference", { id }),
 		], [again("again"), !gone && back()], "bad");
 	}
@@ -193,8 +192,8 @@ function relaunchButton(host) {
 		begin();
 		const options = {
 			method: "POST",
-			headers: { "Idempotency-Key": `${Date.now()}-${Math.random()}`, "Content-Type": "application/json" },
-			body: JSON.stringify({ lab_profile_id: +get("lab"), displace_instance_id }),
+			headers: { "Idempotency-Key": `${Date.now() + Math.random()}`, "Content-Type": "application/json" },
+			body: JSON.stringify({ lab_profile_id: +get("lab"), displace_instance_id, policy: { choose: "named" } }),
 		};
 		const response = await patient(() => call("/relaunches", options), 5);
 		await follow(await response.json(), response.status === 202);
@@ -205,7 +204,7 @@ function relaunchButton(host) {
 		show(running, true);
 	}
 
-	// `mine`: nobody else uses the single-use URL of its outcome.
+	// `mine`: nobody else uses its single-use URL.
 	async function follow(relaunch, mine) {
 		const { signal } = stop, path = `/relaunches/${relaunch.relaunch_id}`;
 		memory[key()] = relaunch.relaunch_id;
@@ -226,7 +225,7 @@ function relaunchButton(host) {
 		ended(relaunch, mine);
 	}
 
-	// The outcome; undefined: it broke; null: a proxy keeps it back.
+	// The outcome; undefined: broken; null: kept back by a proxy.
 	async function stream(path) {
 		const watch = new AbortController();
 		let timer, came, rest = "";
@@ -264,10 +263,11 @@ function relaunchButton(host) {
 	function progress(p) {
 		const { step, torn } = run;
 		let now = PHASES.findIndex((phases) => phases.test(p.phase));
-		// While it tears down, a launch is a look.
+		// Then a launch is a look.
 		if (p.phase === "launching") now = torn || p.ending_instance_id ? 1 : 2;
 		run.step = now < 0 ? step : now;
 		run.torn ||= now === 0 || now === 1;
+		run.hold = /back/.test(p.phase) && "hold";
 		run.usual = p.usual_seconds ?? run.usual;
 		run.since = performance.now() - 1000 * (p.elapsed_seconds + (p.now - p.at || 0));
 		if (step !== run.step) say(text(STEPS[now]));
@@ -292,12 +292,12 @@ function relaunchButton(host) {
 	}
 
 	function open() {
-		win = window.open("", "lab", "width=800,height=600,resizable=yes,scrollbars=yes");
+		win = window.open("", "lab", "width=800,height=600");
 		try {
 			if (win.location.href !== "about:blank") return;
 			const { body } = win.document;
 			win.document.title = body.textContent = text("opens");
-			body.style = "font: 1.2em system-ui; margin: 3em";
+			body.style = "font:1.2em system-ui;margin:3em";
 			waiting = true;
 		} catch {} // a lab is in it
 	}
