@@ -265,7 +265,8 @@ def test_made_up_key_ids_cost_the_lms_nothing() -> None:
         {"text": jwks(jwk(ec_key(1), "k9")) + " " * 300_000},
         {"headers": {"content-encoding": "gzip"}},
     ],
-    ids=str,
+    # Keys are made anew in each process, which would make for other names.
+    ids=lambda change: "-".join(change) + str(change.get("status", "")),
 )
 def test_what_cannot_be_fetched_leaves_the_keys_as_they_were(change: dict[str, Any]) -> None:
     lms = Lms(jwks(jwk(ec_key(), "k1")))
