@@ -135,6 +135,7 @@ async def follow_relaunch(
             _events(relaunch_id, _after(last_event_id), ours),
             clock=ours.clock,
             heartbeat=ours.options.heartbeat_seconds,
+            retry_milliseconds=ours.options.retry_milliseconds,
             ends_at=caller.expires_at,
             failed=_failed,
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import random
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 
@@ -24,6 +25,11 @@ def event(name: str, sequence: int, data: Any) -> bytes:
 def opening(retry_milliseconds: int) -> bytes:
     """The first bytes: when to come again if the stream breaks; proxies see that it has begun."""
     return f"retry: {retry_milliseconds}\n: here\n\n".encode()
+
+
+def parting(retry_milliseconds: int) -> bytes:
+    """The last bytes of a stream that ends too soon: when to come again, not all at once."""
+    return f"retry: {round(retry_milliseconds * random.uniform(1, 3))}\n\n".encode()
 
 
 class Streams:
@@ -66,12 +72,14 @@ class Stream:
         *,
         clock: AsyncClock,
         heartbeat: float,
+        retry_milliseconds: int,
         ends_at: float | None,
         failed: Callable[[BaseException], object],
     ) -> None:
         self._source = source
         self._clock = clock
         self._heartbeat = heartbeat
+        self._retry_milliseconds = retry_milliseconds
         self._ends_at = ends_at
         self._failed = failed
         self._wake = asyncio.Event()
@@ -100,6 +108,7 @@ class Stream:
                     yield piece
                 elif not self._wake.is_set():
                     yield b": still here\n\n"
+            yield parting(self._retry_milliseconds)
         finally:
             if reading is not None:
                 reading.cancel()

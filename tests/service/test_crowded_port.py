@@ -109,7 +109,12 @@ def test_nothing_is_read_ahead_of_what_was_sent() -> None:
 
     async def main() -> None:
         stream = Stream(
-            source(), clock=AsyncSystemClock(), heartbeat=60, ends_at=None, failed=lambda _: None
+            source(),
+            clock=AsyncSystemClock(),
+            heartbeat=60,
+            retry_milliseconds=1000,
+            ends_at=None,
+            failed=lambda _: None,
         )
         async with contextlib.aclosing(stream.lines()) as lines:
             for sent in range(1, 6):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,10 @@ def test_draining_ends_every_stream_and_those_that_come_then() -> None:
                 await late.end()
                 assert service.clock.now() == began
                 assert late.text.startswith("retry: 1000")
+                # And not all of them at the same moment.
+                hints = [int(ms) for ms in re.findall(r"retry: (\d+)", late.text)]
+                assert len(hints) == 2
+                assert 1000 <= hints[1] <= 3000
             assert len(service.parts.streams) == service.parts.limits.open_streams == 0
 
     run_virtual(main())
