@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.service.browser.conftest import Camera
 from tests.service.browser.school import School, token
@@ -33,10 +33,36 @@ def test_a_refused_launch_says_why(page: Page, school: School, camera: Camera) -
     says(page, "The relaunch failed")
     says(page, "You have used up the launches of this lab.")
     says(page, "No lab was ended.")
+    expect(the_button(page)).not_to_contain_text("in a few minutes")  # it would not help
     camera(page, "10-failed")
     school.sandbox.world.profiles[1001].refuse_with = None
     press(page, "Try again")
     says(page, "Your lab is ready")
+
+
+def test_while_there_is_no_room_it_says_so_and_goes_on(page: Page, school: School) -> None:
+    school.sandbox.world.profiles[1001].refuse_with = 3
+    page.goto(school.course())
+    press(page, "Relaunch this lab")
+    says(page, "The lab platform has no room or")
+    school.sandbox.world.profiles[1001].refuse_with = None
+    says(page, "Your lab is ready")
+
+
+def test_a_lab_that_another_tab_has_begun_meanwhile_is_not_ended(
+    page: Page, school: School
+) -> None:
+    seen = {"user_id": "ada", "running": [], "saved": []}
+
+    def stale(route: Route) -> None:
+        route.fulfill(json=seen)
+        school.give(1002)
+
+    page.route("**/users/*/labs*", stale, times=1)
+    page.goto(school.course())
+    press(page, "Relaunch this lab")
+    says(page, "A lab of yours has started meanwhile. Nothing was ended")
+    assert school.cancelled == []
 
 
 def test_an_expired_token_is_fetched_anew(page: Page, school: School) -> None:
