@@ -177,7 +177,6 @@ class ServiceServer:
         self._socket = listen(host, port)
         self.base_url = origin_of(self._socket)
         self._server: GracefulServer | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._run, name="service", daemon=True)
         self._failure: BaseException | None = None
