@@ -20,7 +20,7 @@ FIELDS = frozenset(
     {
         "event", "relaunch_id", "user_id", "lab_profile_id", "lab_instance_id", "phase", "attempt",
         "calling", "elapsed_seconds", "outcome", "reason", "operation", "status", "seconds",
-        "where",
+        "where", "origin",
     }
 )  # fmt: skip
 

@@ -46,7 +46,11 @@ def create_app(parts: ServiceParts, *, extra_routers: Iterable[APIRouter] = ()) 
         redirect_slashes=False,
         generate_unique_id_function=_operation_id,
         middleware=[
-            Middleware(Guard, https=options.public_url.startswith("https:")),
+            Middleware(
+                Guard,
+                https=options.public_url.startswith("https:"),
+                origins=options.allowed_origins,
+            ),
             Middleware(
                 CORSMiddleware,
                 allow_origins=options.allowed_origins,

@@ -4,14 +4,17 @@
   size and within a time; one that breaks off reaches nobody.
 * Every answer carries the headers that keep browsers from guessing, framing, caching and referring.
 * An error that nobody expected is logged by its kind and place, without values, and told as such.
-* Each request is logged by its route's template: no path, query or header as it was sent.
+* Each request is logged by its route's template: no path, query or header as it was sent. Only the
+  origin of a page that may not ask is named, once: its author sees nothing but that nobody answers.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 import traceback
+from collections.abc import Collection
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -35,14 +38,19 @@ _HTTPS_ONLY = "max-age=31536000"
 LARGEST_HEAD = 16_384
 #: Whoever sent a request that was not read to its end is not read any further.
 _NO_MORE = {"Connection": "close"}
+#: So many origins are told of, and only what looks like one.
+_MOST_TOLD = 20
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.:\[\]-]{1,200}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Guard:
     """Outside of everything: headers on each answer, and a line in the log."""
 
-    def __init__(self, app: ASGIApp, *, https: bool) -> None:
+    def __init__(self, app: ASGIApp, *, https: bool, origins: Collection[str]) -> None:
         self._app = app
+        self._origins = origins
+        self._told: set[str] = set()
         self._guarding = GUARDING | ({"strict-transport-security": _HTTPS_ONLY} if https else {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,6 +58,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        self._tell_of_stranger(Headers(scope=scope))
         began = time.perf_counter()
         status = 0
 
@@ -71,6 +80,14 @@ class Guard:
                 status=status,
                 seconds=round(time.perf_counter() - began, 4),
             )
+
+    def _tell_of_stranger(self, headers: Headers) -> None:
+        origin = headers.get("origin", "")
+        if origin in self._origins or origin in self._told or len(self._told) >= _MOST_TOLD:
+            return
+        if _ORIGIN.fullmatch(origin) and origin.rpartition("/")[2] != headers.get("host"):
+            self._told.add(origin)
+            _log.warning("origin_not_allowed", origin=origin)
 
 
 class Boundary:

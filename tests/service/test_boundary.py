@@ -253,6 +253,23 @@ def test_an_answer_that_breaks_off_is_not_answered_twice() -> None:
     assert sent == ["http.response.start"]
 
 
+def test_a_page_that_may_not_ask_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        service = Within(allowed_origins=(PAGE,))
+        async with service.client() as client:
+            own = str(client.base_url).rstrip("/")
+            forged = "https://a b\\nforged=1"
+            for origin in ("https://other.example", "https://other.example", PAGE, own, forged):
+                await client.get("/healthz", headers={"Origin": origin})
+            for number in range(100):
+                await client.get("/healthz", headers={"Origin": f"https://x{number}.example"})
+
+    run_virtual(main())
+    told = [vars(r)["origin"] for r in caplog.records if r.message == "origin_not_allowed"]
+    assert told[0] == "https://other.example"
+    assert told == ["https://other.example", *(f"https://x{n}.example" for n in range(19))]
+
+
 def test_requests_are_logged_by_their_route(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with Within().client() as client:
