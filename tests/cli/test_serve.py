@@ -74,7 +74,10 @@ def test_what_the_settings_say_arrives(tmp_path: Path) -> None:
             assert client.get("/demo/token?learner=ann").status_code == 404
             process.send_signal(signal.SIGTERM)
             out, err = process.communicate(timeout=20)
-        assert (process.returncode, err) == (0, "")
+        assert process.returncode == 0
+        (line,) = err.splitlines()
+        assert "origin_not_allowed" in line
+        assert f"origin={PAGE}.evil" in line
         assert "Stopped." in out
 
 
@@ -107,7 +110,9 @@ def test_the_demo_works_beside_the_settings_of_a_real_service(tmp_path: Path) ->
         assert client.get("/users/ada/labs", headers=headers).status_code == 200
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=20)
-    assert (process.returncode, err) == (0, "")
+    assert process.returncode == 0
+    (line,) = err.splitlines()
+    assert f"origin={PAGE}" in line, "a page of the real service may not ask here"
     assert list(tmp_path.iterdir()) == [], "nothing is kept"
 
 
