@@ -18,7 +18,7 @@ import pytest
 pytest.importorskip("procrastinate", reason="needs the extra: pip install lab-relaunch[fleet]")
 
 import psycopg
-from procrastinate import PsycopgConnector
+from procrastinate import App, PsycopgConnector
 from procrastinate.exceptions import ConnectorException
 
 from orchestrator.durable.fleet.queue import Fleet
@@ -156,6 +156,32 @@ def test_workers_may_start_at_once_on_an_empty_database(postgres_url: str) -> No
                 await diary.let_end()
                 await start(store, *range(20))
                 await until(lambda: ended(store))
+
+    asyncio.run(scenario())
+
+
+def test_a_server_that_goes_away_while_the_queue_is_opened_may_be_asked_again(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not with psycopg's own error, which whoever waits for a server doesn't expect."""
+    check = App.check_connection_async
+    losses: list[type[psycopg.Error]] = [psycopg.errors.AdminShutdown, psycopg.OperationalError]
+
+    async def lost(_: App) -> bool:
+        error = losses.pop()("terminating connection due to administrator command")
+        if losses:
+            raise ConnectorException from error
+        raise error
+
+    async def scenario() -> None:
+        async with a_fleet(postgres_url, "starter") as (fleet, _):
+            monkeypatch.setattr(App, "check_connection_async", lost)
+            for _ in range(2):
+                with pytest.raises(StoreUnavailable):
+                    await fleet.open()
+            monkeypatch.setattr(App, "check_connection_async", check)
+            await fleet.open()
+        assert losses == []
 
     asyncio.run(scenario())
 

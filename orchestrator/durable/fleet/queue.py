@@ -20,12 +20,13 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
+import psycopg
 from procrastinate import App, BaseRetryStrategy, JobContext, RetryDecision
 from procrastinate.exceptions import AlreadyEnqueued, ConnectorException, UniqueViolation
 from procrastinate.jobs import Job, JobDeferrer, Status
 
 from orchestrator.durable.fleet.connector import PatientConnector, database_error
-from orchestrator.durable.postgres.connections import Connection
+from orchestrator.durable.postgres.connections import Connection, translated
 from orchestrator.durable.postgres.store import PostgresRunStore
 from orchestrator.durable.store import StoredRun
 from orchestrator.errors import StoreUnavailable
@@ -94,15 +95,21 @@ class Fleet:
         self._suspects: set[int] = set()
 
     async def open(self) -> None:
-        """Open the store, make the queue if there is none, and queue every run created here."""
+        """Open the store, make the queue if there is none, and queue every run created here.
+
+        Raises :class:`~orchestrator.errors.StoreUnavailable` if the server goes away meanwhile.
+        """
         if self._is_open:
             return
         await self._store.open()
-        await self._app.open_async()
         try:
+            await self._app.open_async()
             await self._make_queue()
-        except BaseException:
+        except BaseException as error:
             await self._app.close_async()
+            failed = database_error(error) if isinstance(error, ConnectorException) else error
+            if isinstance(failed, psycopg.Error):
+                raise translated(failed) from error
             raise
         self._store.on_create = self._queue_runs
         self._is_open = True
