@@ -10,6 +10,7 @@
     ├── RelaunchInFlight            relaunch_in_flight    the learner has another one; says which
     ├── StoreError                  a store of relaunches cannot do what it was asked
     │   ├── UnknownRelaunch         unknown_relaunch      there is none with this id
+    │   ├── UnknownBatch            unknown_batch         there is none with this id
     │   ├── LeaseLost               lease_lost            another process drives the run now
     │   ├── StoreUnavailable        store_unavailable     no connection, or locked for too long
     │   └── StoreIncompatible       store_incompatible    made by a program too new (or too old)
@@ -108,6 +109,19 @@ class UnknownRelaunch(StoreError):
         super().__init__(
             f"There is no relaunch {relaunch_id!r} in this store; it may have been pruned, or be "
             "kept elsewhere. Nothing was changed."
+        )
+
+
+class UnknownBatch(StoreError):
+    """There is no batch with this id (any more) in this store."""
+
+    code = "unknown_batch"
+
+    def __init__(self, batch_id: str) -> None:
+        self.batch_id = batch_id
+        super().__init__(
+            f"There is no batch {batch_id!r} in this store; it may have been pruned, or be kept "
+            "elsewhere. Nothing was changed."
         )
 
 

@@ -22,6 +22,9 @@ from orchestrator.sentences import (
     untouched,
 )
 
+#: Where a run waits for something.
+_WAITING = (State.NEW, State.TEARING_DOWN, State.BACKING_OFF)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
@@ -31,8 +34,10 @@ class Progress:
     ``elapsed_seconds`` is the time since the relaunch began; ``phase`` is the machine's state;
     ``attempt`` how many launches were tried; ``calling`` the call that is about to be made or, in
     the last progress of an interrupted run, was on the wire; ``lab_instance_id`` the instance that
-    the step is about. ``usual_seconds``: during a teardown, from when to when such teardowns
-    usually end (10 % and 90 % of those before, in seconds since it began), once that is known.
+    the step is about. ``blocked_by``: while it waits, the stable code of what for, where that is
+    known (the machine's reasons, and those of :mod:`orchestrator.machine.results`).
+    ``usual_seconds``: during a teardown, from when to when such teardowns usually end (10 % and
+    90 % of those before, in seconds since it began), once that is known.
     """
 
     sequence: int
@@ -45,6 +50,7 @@ class Progress:
     next_look_at: float | None = None
     usual_seconds: tuple[float, float] | None = None
     lab_instance_id: int | None = None
+    blocked_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +131,7 @@ def progress_of(
         next_look_at=next_look_at,
         usual_seconds=usual_seconds,
         lab_instance_id=run.new_instance_id if new else run.target,
+        blocked_by=run.blocked_by if run.state in _WAITING else None,
     )
 
 

@@ -185,6 +185,21 @@ class AsyncRelauncher:
                 )
             )
 
+    @property
+    def store(self) -> RunStore:
+        """The store. Raises :class:`~orchestrator.errors.ConfigurationError` without one."""
+        return _needed(self._runtime).store
+
+    @property
+    def clock(self) -> AsyncClock:
+        """Time, as every relaunch here is told it."""
+        return self._clock
+
+    @property
+    def policy(self) -> Policy:
+        """The default of every relaunch."""
+        return self._policy
+
     async def __aenter__(self) -> Self:
         return self
 

@@ -59,7 +59,7 @@ async def start(
         if created:
             return Started(stored=stored, joined=False, superseded=replacing)
         other = stored.run
-        same = (other.user_id, other.lab_profile_id) == (run.user_id, run.lab_profile_id)
+        same = _asks_for(other) == _asks_for(run)
         if not same and other.relaunch_id == run.relaunch_id:
             raise InvalidRequest("relaunch_id", f"{run.relaunch_id!r} is another relaunch's.")
         if not same and key is not None and stored.key == key:
@@ -72,6 +72,11 @@ async def start(
             break
         replacing = _superseded(stored, at)
     raise _conflict(run, stored.run)
+
+
+def _asks_for(run: Run) -> tuple[str, int, bool]:
+    """Who wants a lab gone for good is not served by one that comes back, nor the other way."""
+    return run.user_id, run.lab_profile_id, run.policy.launch
 
 
 def _is_harmless(run: Run) -> bool:

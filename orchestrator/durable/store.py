@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from orchestrator.durable.batches import BatchStore
 from orchestrator.machine.run import Run
 from orchestrator.progress import Progress
 from orchestrator.requests import Priority
@@ -130,6 +131,10 @@ class RunStore(Protocol):
     @property
     def engine(self) -> str:
         """Who drives the runs: ``embedded`` (the processes that share the store) or ``fleet``."""
+
+    @property
+    def batches(self) -> BatchStore:
+        """The batches of the same API consumer; open while the store is."""
 
     async def open(self) -> None:
         """Connect, and bring the schema up to date. More than once is harmless.

@@ -45,6 +45,8 @@ class Policy:
     ``detect``: what a look during the teardown is: ``details``, the ``listing`` or a ``launch``.
     ``max_recancels``: how often somebody else's lab in the freed slot may be displaced again.
     ``deadline_seconds``: the run ends by then, whatever happens.
+    ``launch``: false only frees the learner's slot: the named lab instance, or else every running
+    one of the lab profile, is ended, and the run ends when they are torn down.
     """
 
     probe: bool = True
@@ -59,6 +61,7 @@ class Policy:
     detect: Detect = "details"
     max_recancels: int = 2
     deadline_seconds: float = 900.0
+    launch: bool = True
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing, naming the field."""
