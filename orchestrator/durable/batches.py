@@ -224,8 +224,11 @@ class BatchStore(Protocol):
         A result of an earlier attempt is forgotten; nothing changes if this attempt has one.
         """
 
-    async def finish(self, batch_id: str, number: int, result: ItemResult, *, at: float) -> bool:
-        """An item has ended; ``False`` if it had a result already, which stays."""
+    async def finish(
+        self, batch_id: str, number: int, result: ItemResult, *, attempt: int, at: float
+    ) -> bool:
+        """This attempt of an item has ended; ``False`` if it had a result already, which stays,
+        or if a later attempt has begun."""
 
     async def counts(self, batch_id: str) -> Counts:
         """How the items stand; one question."""
@@ -239,11 +242,12 @@ class BatchStore(Protocol):
         at: float,
         reason: str | None = None,
         pace: Pace | None = None,
+        policy: Policy | None = None,
     ) -> Batch:
         """Change the state if it is one of ``only_from``; the batch as it is then.
 
         To ``RUNNING``: ``started_at`` becomes ``at``, ``ended_at`` ``None``; to ``ENDED`` or
-        ``ABORTED``: ``ended_at`` becomes ``at``. A ``pace`` replaces the one before.
+        ``ABORTED``: ``ended_at`` becomes ``at``. A ``pace`` or ``policy`` replaces the one before.
         """
 
     async def hold(self, batch_id: str, holder: str, *, at: float, until: float) -> Batch:
