@@ -14,7 +14,8 @@ begun, by which relaunch, and how each ended. Rules for every store (one contrac
   anybody from being relaunched twice: two that carry the same batch out begin the same relaunches.
 
 Times are Unix epoch seconds, by the caller's clock. Every method may raise
-:class:`~orchestrator.errors.StoreUnavailable`, after which it may be called again.
+:class:`~orchestrator.errors.StoreUnavailable`, after which it may be called again, and each that
+names a batch :class:`~orchestrator.errors.UnknownBatch`.
 """
 
 from __future__ import annotations
@@ -187,11 +188,12 @@ class BatchStore(Protocol):
     async def create(self, batch: Batch, items: Sequence[Item]) -> tuple[Batch, bool]:
         """Store a new batch and say ``True``; or the one that has its id already, and ``False``.
 
-        Raises ``ValueError`` unless ``batch.total`` items come, numbered from 1 in order.
+        (That may be this very one, if the answer to an earlier call got lost.) Raises
+        ``ValueError`` unless ``batch.total`` items come, numbered from 1 in order.
         """
 
     async def load(self, batch_id: str) -> Batch:
-        """The batch. Raises :class:`~orchestrator.errors.UnknownBatch`."""
+        """The batch."""
 
     async def find(self, fingerprint: str) -> Batch | None:
         """The newest batch of the same request."""
@@ -218,17 +220,22 @@ class BatchStore(Protocol):
 
     async def begin(
         self, batch_id: str, number: int, *, attempt: int, relaunch_id: str, at: float
-    ) -> None:
+    ) -> bool:
         """An item is begun, or its relaunch turns out to be another one (same ``attempt``).
 
-        A result of an earlier attempt is forgotten; nothing changes if this attempt has one.
+        ``False``, and nothing changes, if this attempt has a result, or a later one has been begun.
+        A result of an earlier attempt is forgotten. ``begun_at`` is when the attempt was begun
+        first. Raises ``ValueError`` if there is no such item, or for an attempt below 1.
         """
 
     async def finish(
         self, batch_id: str, number: int, result: ItemResult, *, attempt: int, at: float
     ) -> bool:
-        """This attempt of an item has ended; ``False`` if it had a result already, which stays,
-        or if a later attempt has begun."""
+        """The item's ``attempt`` has ended.
+
+        ``False``, and nothing changes, unless that is its latest attempt, without a result; the
+        very same result again counts as stored. Raises ``ValueError`` if there is no such item.
+        """
 
     async def counts(self, batch_id: str) -> Counts:
         """How the items stand; one question."""

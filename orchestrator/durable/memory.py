@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from orchestrator.durable.memory_batches import MemoryBatchStore
 from orchestrator.durable.rows import lease_lost
 from orchestrator.durable.store import (
     STANDING,
@@ -47,6 +48,7 @@ class MemoryRunStore:
         self._owners: dict[str, float] = {}
         self._shared: dict[str, str] = {}
         self._watchers = Watchers()
+        self.batches = MemoryBatchStore()
 
     async def open(self) -> None:
         """Nothing to do."""
