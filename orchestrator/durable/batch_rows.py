@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from orchestrator.durable.batches import Batch, BatchState, Item, Pace
+from orchestrator.machine.run import Policy
 
 #: The states in which a batch has come to its end.
 FINAL = frozenset({BatchState.ENDED, BatchState.ABORTED})
@@ -33,7 +34,13 @@ def numbered(number: int, total: int) -> int:
 
 
 def changed(
-    batch: Batch, state: BatchState, *, at: float, reason: str | None, pace: Pace | None
+    batch: Batch,
+    state: BatchState,
+    *,
+    at: float,
+    reason: str | None,
+    pace: Pace | None,
+    policy: Policy | None,
 ) -> Batch:
     """The batch in another state."""
     return replace(
@@ -41,6 +48,7 @@ def changed(
         state=state,
         reason=reason,
         pace=batch.pace if pace is None else pace,
+        policy=batch.policy if policy is None else policy,
         started_at=at if state is BatchState.RUNNING else batch.started_at,
         ended_at=at if state in FINAL else None,
     )

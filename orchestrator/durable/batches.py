@@ -253,8 +253,9 @@ class BatchStore(Protocol):
     ) -> Batch:
         """Change the state if it is one of ``only_from``; the batch as it is then.
 
-        To ``RUNNING``: ``started_at`` becomes ``at``, ``ended_at`` ``None``; to ``ENDED`` or
-        ``ABORTED``: ``ended_at`` becomes ``at``. A ``pace`` or ``policy`` replaces the one before.
+        To ``RUNNING``: ``started_at`` becomes ``at``; to ``ENDED`` or ``ABORTED``: ``ended_at``
+        becomes ``at``, otherwise ``None``. ``reason`` replaces the one before, and so do ``pace``
+        and ``policy`` if they are given.
         """
 
     async def hold(self, batch_id: str, holder: str, *, at: float, until: float) -> Batch:

@@ -17,6 +17,7 @@ from orchestrator.durable.batches import (
     StoredItem,
 )
 from orchestrator.errors import UnknownBatch
+from orchestrator.machine.run import Policy
 
 
 @dataclass(slots=True)
@@ -125,11 +126,12 @@ class MemoryBatchStore:
         at: float,
         reason: str | None = None,
         pace: Pace | None = None,
+        policy: Policy | None = None,
     ) -> Batch:
         """Change the state."""
         kept = self._find(batch_id)
         if kept.batch.state in only_from:
-            kept.batch = changed(kept.batch, state, at=at, reason=reason, pace=pace)
+            kept.batch = changed(kept.batch, state, at=at, reason=reason, pace=pace, policy=policy)
         return kept.batch
 
     async def hold(self, batch_id: str, holder: str, *, at: float, until: float) -> Batch:
