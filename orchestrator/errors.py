@@ -4,6 +4,7 @@
 
     RelaunchError
     ├── InvalidRequest              invalid_request       refused at the door; names the field
+    │   └── InvalidBatch            invalid_request       every problem of a batch at once
     ├── ConfigurationError          configuration         names the file and the key
     ├── IllegalTransition           illegal_transition    a driver broke the state machine's rules
     ├── RelaunchNotLaunched         (the outcome's reason) raised by Outcome.raise_for_outcome()
@@ -33,6 +34,7 @@ these classes; anything else that escapes a port is a bug of that port and ends 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -49,7 +51,23 @@ class InvalidRequest(RelaunchError):
 
     def __init__(self, field: str, problem: str) -> None:
         self.field = field
+        self.problem = problem
         super().__init__(f"{field}: {problem} Nothing was called; correct it and try again.")
+
+
+class InvalidBatch(InvalidRequest):
+    """A batch was refused before anything was stored; ``problems`` are (field, problem), all."""
+
+    #: So many are told in the message.
+    TOLD: ClassVar[int] = 20
+
+    def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
+        self.problems = tuple(problems)
+        told = [f"{field}: {problem}" for field, problem in self.problems[: self.TOLD]]
+        more = len(self.problems) - len(told)
+        if more > 0:
+            told.append(f"and {more:,} more.")
+        super().__init__("batch", " ".join(told))
 
 
 class ConfigurationError(RelaunchError):

@@ -1,0 +1,199 @@
+"""One item of a batch in flight: its relaunch is begun, followed to its end, and the end is kept.
+
+* The intent first: that an item is begun is stored before its relaunch is created, under the id
+  that it will have. Whoever comes after a crash creates it again, and joins it.
+* A relaunch of the same lab that somebody else has in flight is joined; for one of another lab the
+  item waits, and begins when that has ended.
+* While the store is away everything waits; nothing is begun twice, and no end is lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+
+from orchestrator.batch.outcomes import ItemOutcome
+from orchestrator.batch.patience import patiently
+from orchestrator.batch.requests import relaunch_id_of
+from orchestrator.durable.batches import Batch, ItemResult, Mark, StoredItem
+from orchestrator.durable.store import StoredRun
+from orchestrator.errors import InvalidRequest, RelaunchInFlight, UnknownRelaunch
+from orchestrator.machine.run import Policy
+from orchestrator.machine.vocabulary import State
+from orchestrator.progress import Progress, outcome_of
+from orchestrator.relauncher import AsyncRelauncher
+from orchestrator.requests import Priority
+
+T = TypeVar("T")
+
+#: How often an item lets a relaunch of another lab go first.
+GOES_AFTER = 5
+
+
+class Flight:
+    """An item in flight: ``phase``, what it is ``blocked_by``, and whether the store is away."""
+
+    __slots__ = (
+        "_attempt", "_batch", "_begun_at", "_item", "_known", "_marks", "_own", "_policy",
+        "_relauncher", "blocked_by", "phase", "store_away",
+    )  # fmt: skip
+
+    def __init__(self, relauncher: AsyncRelauncher, batch: Batch, stored: StoredItem) -> None:
+        again = stored.result is not None
+        self.phase = State.NEW.value
+        self.blocked_by: str | None = None
+        self.store_away = False
+        self._relauncher = relauncher
+        self._batch = batch
+        self._item = stored.item
+        self._attempt = max(stored.attempt, 1) + again
+        self._policy = _policy_for(batch.policy, stored)
+        self._begun_at = relauncher.clock.now() if again else stored.begun_at
+        self._own = relaunch_id_of(
+            batch, relauncher.store.consumer, stored.item.number, self._attempt
+        )
+        self._known = None if again else stored.relaunch_id
+        self._marks: list[Mark] = []
+
+    @property
+    def user_id(self) -> str:
+        """Whose item it is."""
+        return self._item.user_id
+
+    async def fly(self) -> ItemOutcome:
+        """Bring the item to its end, and keep what it came to."""
+        url, relaunch_id = None, None
+        try:
+            relaunch_id = await self._begin()
+            await self._patiently(lambda: self._follow(relaunch_id))
+            ended = await self._patiently(lambda: self._relauncher.store.load(relaunch_id))
+            result, url = _result_of(ended, self._marks), ended.run.new_url
+        except (InvalidRequest, RelaunchInFlight, UnknownRelaunch) as error:
+            result = ItemResult(outcome=State.FAILED, reason=error.code, message=str(error))
+        ended_at = self._relauncher.clock.now()
+        await self._patiently(
+            lambda: self._relauncher.store.batches.finish(
+                self._batch.batch_id,
+                self._item.number,
+                result,
+                attempt=self._attempt,
+                at=ended_at,
+            )
+        )
+        return ItemOutcome(
+            batch_id=self._batch.batch_id,
+            item=self._item,
+            attempt=self._attempt,
+            relaunch_id=relaunch_id,
+            result=result,
+            begun_at=self._begun_at,
+            ended_at=ended_at,
+            url=url,
+        )
+
+    async def _begin(self) -> str:
+        """The id of the item's relaunch, which is in flight or has ended."""
+        if self._known is None:
+            await self._note(self._own)
+        elif self._known != self._own:
+            # Somebody else's, which was joined before this process had the item.
+            with contextlib.suppress(UnknownRelaunch):
+                await self._patiently(lambda: self._relauncher.attach(str(self._known)))
+                return self._known
+        relaunch_id = await self._created()
+        if relaunch_id != self._own:
+            await self._note(relaunch_id)
+        return relaunch_id
+
+    async def _created(self) -> str:
+        for _ in range(GOES_AFTER):
+            try:
+                return await self._patiently(self._create)
+            except RelaunchInFlight as other:
+                goes_first = other.relaunch_id
+            await self._patiently(lambda: self._end_of(goes_first))  # noqa: B023 - awaited at once
+        return await self._patiently(self._create)
+
+    async def _create(self) -> str:
+        handle = self._relauncher.start(
+            self._item.user_id,
+            self._item.lab_profile_id,
+            parameters=self._item.parameters,
+            note=self._batch.note,
+            policy=self._policy,
+            relaunch_id=self._own,
+            idempotency_key=self._own,
+            priority=Priority.BULK,
+        )
+        return await handle.accepted()
+
+    async def _note(self, relaunch_id: str) -> None:
+        at = self._begun_at = self._begun_at or self._relauncher.clock.now()
+        await self._patiently(
+            lambda: self._relauncher.store.batches.begin(
+                self._batch.batch_id,
+                self._item.number,
+                attempt=self._attempt,
+                relaunch_id=relaunch_id,
+                at=at,
+            )
+        )
+
+    async def _end_of(self, relaunch_id: str) -> None:
+        with contextlib.suppress(UnknownRelaunch):
+            async for _ in self._events(relaunch_id):
+                pass
+
+    async def _follow(self, relaunch_id: str) -> None:
+        self._marks.clear()
+        async for progress in self._events(relaunch_id):
+            self.store_away = False
+            if progress.phase != self.phase or not self._marks:
+                self._marks.append(Mark(phase=progress.phase, at=progress.at))
+            self.phase, self.blocked_by = progress.phase, progress.blocked_by
+
+    async def _events(self, relaunch_id: str) -> AsyncIterator[Progress]:
+        # The handle, which holds the run, is not kept: thousands wait here.
+        async for progress in (await self._relauncher.attach(relaunch_id)).events():
+            yield progress
+
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        return await patiently(call, away=self._be_away)
+
+    def _be_away(self, is_away: bool) -> None:
+        self.store_away = is_away
+
+
+def _policy_for(policy: Policy, stored: StoredItem) -> Policy:
+    """The policy of an item: the lab that was named for it, and what its last attempt left."""
+    named = stored.item.displace_instance_id
+    if named is not None:
+        policy = dataclasses.replace(policy, displace_instance_id=named)
+    if stored.result is not None and stored.result.launch_in_doubt:
+        # The lab that is there by now may be the one that was launched for this item.
+        policy = dataclasses.replace(policy, if_running="reuse", displace_instance_id=None)
+    return policy
+
+
+def _result_of(stored: StoredRun, marks: list[Mark]) -> ItemResult:
+    """What stays of a relaunch that has ended."""
+    told = outcome_of(
+        stored.run,
+        at=stored.finished_at or stored.updated_at,
+        api_calls=stored.api_calls,
+        events=(),
+    )
+    return ItemResult(
+        outcome=told.outcome,
+        reason=told.reason,
+        message=told.message,
+        lab_instance_id=told.lab_instance_id,
+        cancelled_instance_ids=told.cancelled_instance_ids,
+        saved_instance_ids=told.saved_instance_ids,
+        waited_seconds=told.waited_seconds,
+        api_calls=told.api_calls,
+        launch_in_doubt=told.left.launch_in_doubt_tag is not None,
+        marks=tuple(marks),
+    )

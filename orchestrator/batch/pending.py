@@ -1,0 +1,80 @@
+"""What a batch has still to begin, in order: what was in flight, what is tried again, the rest.
+
+Read page by page: a hundred thousand learners who wait are rows in the store, and nothing here.
+An item of a learner who has another in flight waits for that one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator
+from functools import partial
+
+from orchestrator.batch.patience import patiently
+from orchestrator.durable.batches import StoredItem
+from orchestrator.durable.store import RunStore
+
+PAGE = 500
+
+
+class Pending:
+    """See the module's docstring. ``again``: what ended without success is in it."""
+
+    def __init__(self, store: RunStore, batch_id: str, *, again: bool) -> None:
+        self._batches = store.batches
+        self._batch_id = batch_id
+        self._again = again
+        self._flying: set[str] = set()
+        self._held_up: dict[str, deque[StoredItem]] = {}
+        self._freed: deque[StoredItem] = deque()
+        self._rest = self._read()
+
+    async def next(self) -> StoredItem | None:
+        """The next item that may begin, which counts as in flight from now on."""
+        if self._freed:
+            return self._take(self._freed.popleft())
+        async for stored in self._rest:
+            user_id = stored.item.user_id
+            if user_id not in self._flying:
+                return self._take(stored)
+            self._held_up.setdefault(user_id, deque()).append(stored)
+        return None
+
+    def landed(self, user_id: str) -> None:
+        """The learner's item has ended."""
+        self._flying.discard(user_id)
+        waiting = self._held_up.get(user_id)
+        if waiting:
+            self._freed.append(waiting.popleft())
+            # Taken already, so that no third one passes it.
+            self._flying.add(user_id)
+            if not waiting:
+                del self._held_up[user_id]
+
+    def _take(self, stored: StoredItem) -> StoredItem:
+        self._flying.add(stored.item.user_id)
+        return stored
+
+    async def _read(self) -> AsyncIterator[StoredItem]:
+        async for stored in self._pages(begun=True, ended=False):
+            yield stored
+        if self._again:
+            # Those that have ended by now, not those that end meanwhile.
+            failed = [s async for s in self._pages(ended=True) if s.result and not s.result.ok]
+            for stored in failed:
+                yield stored
+        async for stored in self._pages(begun=False):
+            yield stored
+
+    async def _pages(
+        self, *, begun: bool | None = None, ended: bool | None = None
+    ) -> AsyncIterator[StoredItem]:
+        ask = partial(self._batches.items, self._batch_id, limit=PAGE, begun=begun, ended=ended)
+        after = 0
+        while True:
+            page = await patiently(partial(ask, after=after))
+            for stored in page:
+                yield stored
+            if len(page) < PAGE:
+                return
+            after = page[-1].item.number
