@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from orchestrator.durable.batch_rows import FINAL, changed, check, held, numbered
+from orchestrator.durable.batch_rows import FINAL, check, check_attempt, no_item
 from orchestrator.durable.batches import (
     Batch,
     BatchState,
@@ -52,7 +52,7 @@ class MemoryBatchStore:
         self, *, unfinished: bool | None = None, limit: int = 100
     ) -> tuple[Batch, ...]:
         """The batches."""
-        fitting = (b for b in self._newest_first() if unfinished in (None, b.state not in FINAL))
+        fitting = (b for b in self._newest_first() if unfinished in (None, b.ended_at is None))
         return tuple(fitting)[:limit]
 
     async def items(
@@ -77,10 +77,8 @@ class MemoryBatchStore:
         self, batch_id: str, number: int, *, attempt: int, relaunch_id: str, at: float
     ) -> bool:
         """An item is begun."""
-        items = self._find(batch_id).items
-        stored = items[numbered(number, len(items))]
-        if attempt < 1:
-            raise ValueError(f"attempt {attempt}: attempts count from 1")
+        check_attempt(attempt)
+        items, stored = self._item(batch_id, number)
         if stored.attempt > attempt or (stored.attempt == attempt and stored.result is not None):
             return False
         again = stored.attempt == attempt
@@ -96,8 +94,7 @@ class MemoryBatchStore:
         self, batch_id: str, number: int, result: ItemResult, *, attempt: int, at: float
     ) -> bool:
         """An item has ended."""
-        items = self._find(batch_id).items
-        stored = items[numbered(number, len(items))]
+        items, stored = self._item(batch_id, number)
         if stored.attempt != attempt or attempt < 1:
             return False
         if stored.result is not None:
@@ -130,14 +127,25 @@ class MemoryBatchStore:
     ) -> Batch:
         """Change the state."""
         kept = self._find(batch_id)
-        if kept.batch.state in only_from:
-            kept.batch = changed(kept.batch, state, at=at, reason=reason, pace=pace, policy=policy)
+        batch = kept.batch
+        if batch.state in only_from:
+            kept.batch = replace(
+                batch,
+                state=state,
+                reason=reason,
+                pace=batch.pace if pace is None else pace,
+                policy=batch.policy if policy is None else policy,
+                started_at=at if state is BatchState.RUNNING else batch.started_at,
+                ended_at=at if state in FINAL else None,
+            )
         return kept.batch
 
     async def hold(self, batch_id: str, holder: str, *, at: float, until: float) -> Batch:
         """Carry it out, unless somebody else does."""
         kept = self._find(batch_id)
-        kept.batch = held(kept.batch, holder, at=at, until=until)
+        held_until = kept.batch.held_until
+        if kept.batch.holder in (None, holder) or held_until is None or held_until <= at:
+            kept.batch = replace(kept.batch, holder=holder, held_until=until)
         return kept.batch
 
     async def let_go(self, batch_id: str, holder: str) -> None:
@@ -162,6 +170,12 @@ class MemoryBatchStore:
         if kept is None:
             raise UnknownBatch(batch_id)
         return kept
+
+    def _item(self, batch_id: str, number: int) -> tuple[list[StoredItem], StoredItem]:
+        items = self._find(batch_id).items
+        if not 1 <= number <= len(items):
+            raise no_item(batch_id, number)
+        return items, items[number - 1]
 
     def _newest_first(self) -> list[Batch]:
         batches = [kept.batch for kept in self._kept.values()]

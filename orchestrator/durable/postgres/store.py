@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from orchestrator.durable import rows
 from orchestrator.durable.postgres import statements
+from orchestrator.durable.postgres.batches import PostgresBatchStore
 from orchestrator.durable.postgres.connections import Connection, Connections
 from orchestrator.durable.postgres.notify import COLLECT, SILENCE, Wakeups
 from orchestrator.durable.postgres.writer import OnCreate, Transition, Writer, insert, record
@@ -68,6 +69,7 @@ class PostgresRunStore:
         self.connections = Connections(url, schema)
         self._watchers = Watchers()
         self._writer = Writer(self.connections, consumer)
+        self.batches = PostgresBatchStore(self.connections, consumer)
         self.on_create = on_create
         self._wakeups = Wakeups(self.connections, consumer, self._watchers)
         self._is_open = False
@@ -92,6 +94,7 @@ class PostgresRunStore:
         """Write what is to be written, and disconnect."""
         self._is_open = False
         await self._writer.finish()
+        await self.batches.written()
         await self._wakeups.close()
         await self.connections.close()
 

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from orchestrator.durable import rows
 from orchestrator.durable.sqlite import opening
 from orchestrator.durable.sqlite import statements as sql
+from orchestrator.durable.sqlite.batches import SQLiteBatchStore
 from orchestrator.durable.sqlite.recording import Recording
 from orchestrator.durable.sqlite.thread import SqliteThread
 from orchestrator.durable.store import (
@@ -62,6 +63,7 @@ class SQLiteRunStore:
         self.path = Path(path)
         self.consumer = consumer
         self._thread = SqliteThread(self)
+        self.batches = SQLiteBatchStore(self._thread, consumer)
         self._watchers = Watchers()
         # Both belong to the thread: what was changed since the last commit, and what
         # `PRAGMA data_version` said last (it changes with every commit of another connection).
