@@ -276,7 +276,7 @@ class BatchRun:
             return
         self._look_at = now + LOOK
         flights = self._flights.values()
-        code = in_the_way((flight.phase, flight.blocked_by) for flight in flights)
+        code = in_the_way(flight.blocked_by for flight in flights)
         if code is None and (self._store_away or any(flight.store_away for flight in flights)):
             code = "store_unavailable"
         if code is None:

@@ -31,13 +31,18 @@ T = TypeVar("T")
 #: How often an item lets a relaunch of another lab go first.
 GOES_AFTER = 5
 
+_PROBE = (State.PROBING, State.COUNTING)
+
 
 class Flight:
-    """An item in flight: ``phase``, what it is ``blocked_by``, and whether the store is away."""
+    """An item in flight: ``phase``, what it is ``blocked_by``, and whether the store is away.
+
+    It stays blocked while the call that was put off is tried again, until that leads on.
+    """
 
     __slots__ = (
         "_attempt", "_batch", "_begun_at", "_item", "_known", "_marks", "_own", "_policy",
-        "_relauncher", "blocked_by", "phase", "store_away",
+        "_put_off", "_relauncher", "blocked_by", "phase", "store_away",
     )  # fmt: skip
 
     def __init__(self, relauncher: AsyncRelauncher, batch: Batch, stored: StoredItem) -> None:
@@ -45,6 +50,7 @@ class Flight:
         self.phase = State.NEW.value
         self.blocked_by: str | None = None
         self.store_away = False
+        self._put_off: tuple[str, ...] = ()
         self._relauncher = relauncher
         self._batch = batch
         self._item = stored.item
@@ -152,7 +158,16 @@ class Flight:
             self.store_away = False
             if progress.phase != self.phase or not self._marks:
                 self._marks.append(Mark(phase=progress.phase, at=progress.at))
-            self.phase, self.blocked_by = progress.phase, progress.blocked_by
+            self._see(progress)
+
+    def _see(self, progress: Progress) -> None:
+        before, self.phase = self.phase, progress.phase
+        if self.phase == State.BACKING_OFF:
+            self.blocked_by = progress.blocked_by
+            # Whose labs fill a limit is asked between two tries.
+            self._put_off = (State.PROBING, State.COUNTING) if before in _PROBE else (before,)
+        elif self.phase not in self._put_off:
+            self.blocked_by, self._put_off = None, ()
 
     async def _events(self, relaunch_id: str) -> AsyncIterator[Progress]:
         # The handle, which holds the run, is not kept: thousands wait here.

@@ -37,6 +37,8 @@ SILENT = frozenset(
     }
 )
 KEY_REJECTED = "key_rejected"
+#: The gate lets nothing through: enough calls of late were not answered to be sure.
+_PAUSED = "platform_paused"
 #: So many items that end without a usable answer, with no success between them, stop the batch.
 SILENCE = 3
 
@@ -65,14 +67,10 @@ def is_systemic(reason: str | None) -> bool:
     return reason is not None and (reason in SHARED or reason in SILENT or reason == KEY_REJECTED)
 
 
-def in_the_way(flights: Iterable[tuple[str, str | None]]) -> str | None:
-    """The code of what keeps new items from being begun; ``flights``: (phase, blocked by)."""
+def in_the_way(blocked_by: Iterable[str | None]) -> str | None:
+    """The code of what keeps new items from being begun; given what each flight waits for."""
     codes = Counter(
-        blocked_by
-        for phase, blocked_by in flights
-        if phase == State.BACKING_OFF
-        and blocked_by is not None
-        and (blocked_by in SHARED or blocked_by == "platform_paused")
+        code for code in blocked_by if code is not None and (code in SHARED or code == _PAUSED)
     )
     return codes.most_common(1)[0][0] if codes else None
 

@@ -1,0 +1,1 @@
+"""Batches: many learners at once."""
