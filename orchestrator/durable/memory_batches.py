@@ -65,7 +65,7 @@ class MemoryBatchStore:
         ended: bool | None = None,
     ) -> tuple[StoredItem, ...]:
         """The items that fit."""
-        found = []
+        found: list[StoredItem] = []
         for stored in self._find(batch_id).items[max(after, 0) :]:
             if limit is not None and len(found) >= limit:
                 break

@@ -24,10 +24,11 @@ from orchestrator.progress import progress_of
 #: A moment after which everything here happens.
 T0 = 1_800_000_000.0
 
-#: What makes a stored run one of a newer program.
+#: What makes the stored runs and batches those of a newer program.
 NEWER = (
-    "UPDATE {runs} SET run_schema = run_schema + 1,"
-    """ run = replace(run, '"schema":1', '"schema":2')"""
+    "UPDATE {schema}runs SET run_schema = run_schema + 1,"
+    """ run = replace(run, '"schema":1', '"schema":2')""",
+    "UPDATE {schema}batches SET batch_schema = batch_schema + 1",
 )
 
 
@@ -35,7 +36,8 @@ NEWER = (
 class Stores:
     """One place where runs are kept; ``make`` opens it for a consumer, as often as wanted.
 
-    ``make_newer`` turns all its runs into those of a newer program (``None``: it stores no text).
+    ``make_newer`` turns all its runs and batches into those of a newer program (``None``: it
+    stores no text).
     """
 
     make: Callable[[str], RunStore]
@@ -65,7 +67,8 @@ def _sqlite(request: pytest.FixtureRequest) -> Stores:
 
     def make_newer() -> None:
         with closing(sqlite3.connect(path)) as connection, connection:
-            connection.execute(NEWER.format(runs="runs"))
+            for statement in NEWER:
+                connection.execute(statement.format(schema=""))
 
     return Stores(lambda consumer: SQLiteRunStore(path, consumer=consumer), make_newer)
 
@@ -79,7 +82,8 @@ def _postgres(request: pytest.FixtureRequest) -> Stores:
 
     def make_newer() -> None:
         with psycopg.connect(url) as connection:
-            connection.execute(NEWER.format(runs="lab_relaunch.runs").encode())
+            for statement in NEWER:
+                connection.execute(statement.format(schema="lab_relaunch.").encode())
 
     return Stores(lambda consumer: PostgresRunStore(url, consumer=consumer), make_newer)
 
