@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli import (
+    batches,
     cancel,
     config,
     demo,
@@ -45,6 +46,8 @@ app = typer.Typer(
 )
 app.command("run", epilog=exits.exits_help())(relaunch.run)
 app.command("demo")(demo.demo)
+app.command("batches")(batches.batches)
+app.add_typer(batches.app, name="batch")
 app.command("labs")(labs.labs)
 app.command("cancel", epilog=exits.exits_help())(cancel.cancel)
 app.add_typer(runs.app, name="runs")

@@ -16,8 +16,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from orchestrator.batch.requests import MOST_AT_A_TIME, MOST_PER_MINUTE
 from orchestrator.cli.service_settings import ServiceSettings, TokenSettings
 from orchestrator.cli.store_url import StoreUrl, checked
+from orchestrator.durable.batches import OnError, Pace
 from orchestrator.errors import ConfigurationError, InvalidRequest
 from orchestrator.machine.run import (
     Choose,
@@ -125,6 +127,27 @@ class TrafficSettings(_Section):
     )
 
 
+class BatchSettings(_Section):
+    """How fast batches go; see ``orchestrator.durable.batches.Pace``."""
+
+    concurrency: int = Field(
+        ge=1, le=MOST_AT_A_TIME, description="How many learners of a batch are in work at a time."
+    )
+    per_minute: float | None = Field(
+        None,
+        gt=0,
+        le=MOST_PER_MINUTE,
+        description="So many learners are begun a minute at most; if unset, as fast as the "
+        "platform's limit lets them.",
+    )
+    wait_seconds: float | None = Field(
+        None, gt=0, description="A batch stops after that; if unset, when it is done."
+    )
+    on_error: OnError = Field(
+        description="When a learner's relaunch fails: `continue` with the others, or `stop`."
+    )
+
+
 class WorkerSettings(_Section):
     """A worker of a fleet (PostgreSQL)."""
 
@@ -156,6 +179,7 @@ class Settings(BaseSettings):
     knowledge: KnowledgeSettings
     store: StoreSettings
     traffic: TrafficSettings
+    batch: BatchSettings
     worker: WorkerSettings
     service: ServiceSettings
     tokens: TokenSettings
@@ -187,6 +211,10 @@ class Loaded:
             return Policy(**self.settings.policy.model_dump())
         except InvalidRequest as error:
             raise ConfigurationError(str(error)) from None
+
+    def pace(self) -> Pace:
+        """How fast batches go."""
+        return Pace(**self.settings.batch.model_dump())
 
     def schedule(self) -> Schedule | None:
         """The schedule that was chosen; ``None``: what was learned of each lab profile."""

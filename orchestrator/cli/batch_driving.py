@@ -1,0 +1,160 @@
+"""A batch carried out by a command: shown, told to programs, interrupted in two stages, reported.
+
+Progress goes to stderr, what is a result to stdout: with ``--json`` an object for each learner as
+its relaunch ends, else the last word on the whole. Whoever stops to read stops nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.batch.carrying_out import BatchRun
+from orchestrator.batch.outcomes import plain_outcome
+from orchestrator.cli.batch_reports import Place, write_reports
+from orchestrator.cli.batch_words import Account, is_bad, last_word, learners, resume_command
+from orchestrator.cli.connect import Connected
+from orchestrator.cli.exits import ALL_WELL, SOME_FAILED, batch_exit_code
+from orchestrator.cli.interrupts import two_stages
+from orchestrator.cli.lines import Lines
+from orchestrator.cli.reset_display import TICK, BatchDisplay, batch_display
+from orchestrator.cli.store_url import shown
+from orchestrator.durable.batches import Batch, StoredItem
+from orchestrator.durable.store import RunStore
+from orchestrator.ports import AsyncClock
+
+#: Items are read so many at a time.
+_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telling:
+    """How a batch is told. ``where``: the flags that lead another command to the same store."""
+
+    as_json: bool = False
+    reports: tuple[Place, ...] = ()
+    where: str = ""
+
+
+def where_flags(config: Path | None, store: str | None) -> str:
+    """The flags that a command was given to find its settings and its store, for another one."""
+    given = [] if config is None else ["--config", str(config)]
+    if store is not None:
+        given += ["--store", shown(store)]
+    return f" {shlex.join(given)}" if given else ""
+
+
+async def carry_out(
+    parts: Connected, store: RunStore, batch: Batch, telling: Telling, *, again: bool
+) -> int:
+    """Carry a batch out, or follow whoever does, to its end; the exit code.
+
+    ``again``: what ended without success is tried once more.
+    """
+    run = BatchRun(parts.relauncher, batch, again=again)
+    with batch_display(each=not telling.as_json) as display:
+        leaving = _Leaving(run, display, telling)
+        # Made here, where a terminal's lines go above the picture.
+        out = Lines(sys.stdout, gone=leaving.unread)
+        with two_stages(leaving.first, leaving.last):
+            ticking = asyncio.create_task(_tick(run, display, parts.relauncher.clock))
+            try:
+                async for outcome in run.outcomes():
+                    if telling.as_json:
+                        out.write(json.dumps(plain_outcome(outcome)))
+                    display.ended(outcome, run.standing())
+            finally:
+                ticking.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await ticking
+    return await tell_the_end(store, batch.batch_id, telling, at=parts.relauncher.clock.now())
+
+
+async def tell_the_end(store: RunStore, batch_id: str, telling: Telling, *, at: float) -> int:
+    """The last word, and the reports; the exit code."""
+    account, items = await account_of(store, batch_id, telling, at=at)
+    Lines(sys.stderr if telling.as_json else sys.stdout).write(last_word(account))
+    code = batch_exit_code(account.batch, account.counts.ended)
+    written = write_files(telling.reports, account.batch, items, at=at)
+    return code if written or code != ALL_WELL else SOME_FAILED
+
+
+async def account_of(
+    store: RunStore, batch_id: str, telling: Telling, *, at: float
+) -> tuple[Account, list[StoredItem]]:
+    """How a batch stands by its store, and every item."""
+    batch = await store.batches.load(batch_id)
+    items = await _all_items(store, batch_id)
+    account = Account(
+        batch=batch,
+        counts=await store.batches.counts(batch_id),
+        bad=[stored for stored in items if is_bad(stored)],
+        at=at,
+        where=telling.where,
+    )
+    return account, items
+
+
+def write_files(
+    places: Sequence[Place], batch: Batch, items: Sequence[StoredItem], *, at: float
+) -> bool:
+    """Write the reports, and say so on stderr; whether all could be written."""
+    lines, good = Lines(sys.stderr), True
+    for word, is_written in write_reports(places, batch, items, at=at):
+        lines.write(word)
+        good = good and is_written
+    return good
+
+
+async def _all_items(store: RunStore, batch_id: str) -> list[StoredItem]:
+    """Every item, read a page at a time."""
+    found: list[StoredItem] = []
+    while True:
+        after = found[-1].item.number if found else 0
+        page = await store.batches.items(batch_id, after=after, limit=_PAGE)
+        found += page
+        if len(page) < _PAGE:
+            return found
+
+
+async def _tick(run: BatchRun, display: BatchDisplay, clock: AsyncClock) -> None:
+    while True:
+        display.tick(run.standing())
+        await clock.wait(TICK, asyncio.Event())
+
+
+class _Leaving:
+    """What is done and said when somebody stops the command, or stops reading it."""
+
+    def __init__(self, run: BatchRun, display: BatchDisplay, telling: Telling) -> None:
+        self._run = run
+        self._display = display
+        self._resume = resume_command(run.batch.batch_id, telling.where)
+
+    def first(self) -> None:
+        """Begin nobody any more."""
+        self._run.stop("interrupted")
+        flying = self._run.standing().in_flight
+        self._display.say(
+            f"Interrupted: no new learner is begun. {learners(flying)} in flight come to their "
+            f"end; once more leaves at once, and keeps them. To go on: `{self._resume}`"
+        )
+
+    def last(self) -> None:
+        """Say how to go on, before this process is gone."""
+        self._display.leave()
+        Lines(sys.stderr).write(
+            f"Left at once: what is in flight is kept as it stands. To go on: `{self._resume}`"
+        )
+
+    def unread(self) -> None:
+        """Nobody reads what is written any more."""
+        self._display.say(
+            "Nobody reads the output any more; the batch goes on all the same. Ctrl-C stops it."
+        )
