@@ -19,7 +19,6 @@ from orchestrator.batch.carrying_out import BatchRun
 from orchestrator.batch.outcomes import plain_outcome
 from orchestrator.cli.batch_reports import Place, write_reports
 from orchestrator.cli.batch_words import Account, is_bad, last_word, learners, resume_command
-from orchestrator.cli.connect import Connected
 from orchestrator.cli.exits import ALL_WELL, SOME_FAILED, batch_exit_code
 from orchestrator.cli.interrupts import two_stages
 from orchestrator.cli.lines import Lines
@@ -28,6 +27,7 @@ from orchestrator.cli.store_url import shown
 from orchestrator.durable.batches import Batch, StoredItem
 from orchestrator.durable.store import RunStore
 from orchestrator.ports import AsyncClock
+from orchestrator.relauncher import AsyncRelauncher
 
 #: Items are read so many at a time.
 _PAGE = 1000
@@ -51,19 +51,19 @@ def where_flags(config: Path | None, store: str | None) -> str:
 
 
 async def carry_out(
-    parts: Connected, store: RunStore, batch: Batch, telling: Telling, *, again: bool
+    relauncher: AsyncRelauncher, batch: Batch, telling: Telling, *, again: bool
 ) -> int:
     """Carry a batch out, or follow whoever does, to its end; the exit code.
 
     ``again``: what ended without success is tried once more.
     """
-    run = BatchRun(parts.relauncher, batch, again=again)
+    run = BatchRun(relauncher, batch, again=again)
     with batch_display(each=not telling.as_json) as display:
         leaving = _Leaving(run, display, telling)
         # Made here, where a terminal's lines go above the picture.
         out = Lines(sys.stdout, gone=leaving.unread)
         with two_stages(leaving.first, leaving.last):
-            ticking = asyncio.create_task(_tick(run, display, parts.relauncher.clock))
+            ticking = asyncio.create_task(_tick(run, display, relauncher.clock))
             try:
                 async for outcome in run.outcomes():
                     if telling.as_json:
@@ -73,7 +73,7 @@ async def carry_out(
                 ticking.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await ticking
-    return await tell_the_end(store, batch.batch_id, telling, at=parts.relauncher.clock.now())
+    return await tell_the_end(relauncher.store, batch.batch_id, telling, at=relauncher.clock.now())
 
 
 async def tell_the_end(store: RunStore, batch_id: str, telling: Telling, *, at: float) -> int:

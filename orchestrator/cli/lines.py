@@ -23,8 +23,11 @@ class Lines:
         """Write a line (or several), unless nobody listens any more."""
         if not self._listens:
             return
+        text = printable(text)
+        if self._stream.encoding:
+            text = text.encode(self._stream.encoding, "replace").decode(self._stream.encoding)
         try:
-            self._stream.write(f"{printable(text)}\n")
+            self._stream.write(f"{text}\n")
             self._stream.flush()
         except (OSError, ValueError):
             self._listens = False
