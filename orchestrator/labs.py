@@ -96,8 +96,9 @@ class InstanceDetails:
 
     ``readable`` is false when the platform answered that it will not or cannot describe this
     instance (``error`` has its word); ``foreign`` when that word was that the instance belongs to
-    another API consumer. ``tag`` is ``""`` when the platform says that there is none. ``kind`` is
-    what lab profiles that are torn down alike have in common, such as ``platform 20``.
+    another API consumer. ``tag`` and ``class_id`` are ``""`` when the platform says that there is
+    none. ``kind`` is what lab profiles that are torn down alike have in common, such as
+    ``platform 20``.
     """
 
     instance_id: int
@@ -115,6 +116,34 @@ class InstanceDetails:
     is_exam: bool | None = None
     submitted_for_grading: bool = False
     started_at: float | None = None
+    class_id: str | None = None
+    last_activity_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RosterEntry:
+    """One lab of the whole API consumer, as the platform lists it: whose, which, and how it stands.
+
+    ``user_id`` or ``lab_profile_id`` may be missing. A listed lab may be tearing down already: the
+    list doesn't say.
+    """
+
+    instance_id: int
+    user_id: str | None = None
+    lab_profile_id: int | None = None
+    lab_profile_name: str | None = None
+    started_at: float | None = None
+    expires_at: float | None = None
+    is_exam: bool = False
+    saved: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RosterPage:
+    """One page of a search among the API consumer's labs, those that have ended included."""
+
+    instances: tuple[InstanceDetails, ...]
+    total_pages: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,8 @@ from orchestrator.labs import (
     Labs,
     LaunchAnswer,
     LaunchParameters,
+    RosterEntry,
+    RosterPage,
 )
 
 if TYPE_CHECKING:
@@ -100,6 +102,31 @@ class AsyncPlatform(Protocol):
 
     async def count_active(self, *, timeout: float) -> int:
         """See :meth:`Platform.count_active`."""
+
+
+class AsyncRoster(Protocol):
+    """What a platform says of the whole API consumer. Only batches need it, and only questions
+    are in it: each may be asked again, and none changes anything."""
+
+    async def roster(self, *, timeout: float) -> tuple[RosterEntry, ...]:
+        """List every running and saved lab of the API consumer, never another one's."""
+
+    async def search(
+        self,
+        *,
+        class_id: str | None = None,
+        lab_profile_id: int | None = None,
+        since: float | None = None,
+        page: int = 0,
+        timeout: float,
+    ) -> RosterPage:
+        """One page (the first is 0) of the labs that match, oldest first.
+
+        ``since``: only those that started then or later. Those that have ended are among them.
+        """
+
+    async def inspect(self, instance_id: int, *, timeout: float) -> InstanceDetails:
+        """See :meth:`Platform.inspect`."""
 
 
 class Schedule(Protocol):

@@ -41,7 +41,7 @@ def details(now: float, instance: Instance, state: str, keeps_tags: bool) -> Jso
         **_twin("Start", instance.started_at),
         **_twin("Expires", instance.expires_at),
         **_twin("End", instance.ended_at),
-        **_twin("LastActivity", None),
+        **_twin("LastActivity", instance.last_activity_at),
         **_twin("LastSave", instance.last_save_at),
         **_twin("SaveExpires", None),
         "State": state,
@@ -153,12 +153,12 @@ def consumer_labs(instances: list[Instance], null_if_empty: bool) -> Json:
 
 def result(now: float, instance: Instance) -> Json:
     """One row of ``Result`` and ``LatestResults``."""
-    ended = instance.ended_at
+    ended, active = instance.ended_at, instance.last_activity_at
     return {
         "LabProfileId": instance.profile.profile_id,
         "Start": int(instance.started_at),
         "End": None if ended is None else int(ended),
-        "LastActivity": None,
+        "LastActivity": None if active is None else int(active),
         "UserId": instance.user_id,
         "ClassId": instance.class_id,
         "CompletionStatus": _COMPLETION_NUMBERS.get(instance.completion_status, 3),
@@ -190,8 +190,9 @@ def search_entry(now: float, instance: Instance, state: str, mode: int) -> Json:
         return whole
     concise = (
         "Id", "LabProfileId", "LabProfileName", "SeriesId", "SeriesName", "UserId",
-        "UserFirstName", "UserLastName", "Start", "StartTime", "Expires", "ExpiresTime", "End",
-        "EndTime", "State", "CompletionStatus", "PlatformId", "TotalRunTime", "TimeRemaining",
+        "UserFirstName", "UserLastName", "ClassId", "Start", "StartTime", "Expires", "ExpiresTime",
+        "End", "EndTime", "LastActivity", "LastActivityTime", "State", "CompletionStatus",
+        "PlatformId", "TotalRunTime", "TimeRemaining",
     )  # fmt: skip
     # The concise form knows no null: what there isn't is left out.
     return {name: whole[name] for name in concise if whole[name] is not None}

@@ -76,6 +76,7 @@ class Instance:
     teardown_seconds: float = 20.0
     tag: str | None = None
     class_id: str | None = None
+    last_activity_at: float | None = None
     completion_status: str = "Incomplete"
     ended_at: float | None = None
     last_save_at: float | None = None
@@ -108,6 +109,9 @@ class World:
         self.on_slot_free: list[Callable[[str], object]] = []
         #: Called with the name of a life-cycle event and its instance; for the webhooks.
         self.on_event: list[Callable[[str, Instance], object]] = []
+        #: Those whose state leads on by itself; and each user's, in the order of coming.
+        self._moving: dict[int, Instance] = {}
+        self._of_user: dict[str, list[Instance]] = {}
         self._next_id = 40_000_001
         self._later: list[tuple[float, Callable[[], object]]] = []
 
@@ -130,12 +134,17 @@ class World:
         started_ago: float = 600.0,
         state: str = "Running",
         tag: str | None = None,
+        class_id: str | None = None,
+        last_activity_ago: float | None = None,
     ) -> Instance:
         """Give a user an instance that was launched by other means."""
         consumer = consumer or next(iter(self.consumers.values()))
         at = self.now() - started_ago
         instance = self.create(user_id, self.profiles[profile_id], consumer, at, tag, "given")
-        instance.state, instance.changes_at = state, math.inf
+        self._set(instance, state, math.inf)
+        instance.class_id = class_id
+        if last_activity_ago is not None:
+            instance.last_activity_at = self.now() - last_activity_ago
         return instance
 
     def create(
@@ -160,8 +169,9 @@ class World:
         )
         self._next_id += 1
         if profile.startup_seconds > 0:
-            instance.state, instance.changes_at = "Building", at + profile.startup_seconds
+            self._set(instance, "Building", at + profile.startup_seconds)
         self.instances[instance.instance_id] = instance
+        self._of_user.setdefault(user_id, []).append(instance)
         self._note(instance, what, at)
         return instance
 
@@ -198,7 +208,7 @@ class World:
         """Bring the world up to now: whatever fell due happens, in the order of time."""
         now = self.now()
         while True:
-            due = min(self.instances.values(), key=lambda i: i.changes_at, default=None)
+            due = min(self._moving.values(), key=lambda i: i.changes_at, default=None)
             act = min(self._later, key=lambda a: a[0], default=None)
             if due is not None and due.changes_at <= min(now, act[0] if act else now):
                 self._lead_on(due, due.changes_at)
@@ -210,7 +220,7 @@ class World:
 
     def of_user(self, user_id: str) -> list[Instance]:
         """Every instance of a user, gone ones included."""
-        return [i for i in self.instances.values() if i.user_id == user_id]
+        return list(self._of_user.get(user_id, ()))
 
     def _lead_on(self, instance: Instance, when: float) -> None:
         state = _LEADS_TO[instance.state]
@@ -227,7 +237,14 @@ class World:
 
     def _enter(self, instance: Instance, state: str, at: float, until: float) -> None:
         instance.previous = (at, instance.state)
+        self._set(instance, state, until)
+
+    def _set(self, instance: Instance, state: str, until: float) -> None:
         instance.state, instance.changes_at = state, until
+        if state in _LEADS_TO:
+            self._moving[instance.instance_id] = instance
+        else:
+            self._moving.pop(instance.instance_id, None)
 
     def _note(self, instance: Instance, what: str, at: float) -> None:
         self.ledger.effects.append(

@@ -35,6 +35,10 @@ from orchestrator.skillable.refusals import (
 T = TypeVar("T")
 _INT32, _INT64 = 2**31 - 1, 2**63 - 1
 
+#: How long an answer may be (bytes): about one lab or user, and about the whole API consumer, which
+#: may have tens of thousands of labs at some 300 bytes each.
+LARGEST_BODY, LARGEST_LISTING = 1024 * 1024, 32 * 1024 * 1024
+
 #: The languages that the platform documents.
 LANGUAGES = ("en", "es", "fr", "de", "pt", "ja", "zh-hans", "zh-hant", "ko")
 
@@ -48,7 +52,10 @@ class Safety(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call(Generic[T]):
-    """One call. ``timeout`` in seconds; ``credentials`` if the answer carries passwords."""
+    """One call. ``timeout`` in seconds; ``credentials`` if the answer carries passwords.
+
+    An answer of more than ``largest_body`` bytes is not read to its end.
+    """
 
     operation: str
     query: tuple[tuple[str, str], ...]
@@ -56,6 +63,7 @@ class Call(Generic[T]):
     safety: Safety = Safety.READ
     timeout: float = 20.0
     credentials: bool = False
+    largest_body: int = LARGEST_BODY
 
 
 def launch(user_id: str, lab_profile_id: int, parameters: LaunchParameters) -> Call[LaunchAnswer]:
@@ -189,7 +197,9 @@ def running_and_saved_labs() -> Call[ConsumerLabs]:
         )
 
     operation = "runningandsavedlabs"
-    return Call(operation=operation, query=(), read=answer, timeout=60.0)
+    return Call(
+        operation=operation, query=(), read=answer, timeout=60.0, largest_body=LARGEST_LISTING
+    )
 
 
 def search(
@@ -242,7 +252,12 @@ def search(
         mode=10 if verbose else 5,
     )
     return Call(
-        operation="labinstance/search", query=query, read=answer, timeout=60.0, credentials=True
+        operation="labinstance/search",
+        query=query,
+        read=answer,
+        timeout=60.0,
+        credentials=True,
+        largest_body=LARGEST_LISTING,
     )
 
 

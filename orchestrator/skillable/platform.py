@@ -13,9 +13,11 @@ from orchestrator.labs import (
     Labs,
     LaunchAnswer,
     LaunchParameters,
+    RosterEntry,
+    RosterPage,
 )
 from orchestrator.skillable import calls
-from orchestrator.skillable.answers import CancelAnswer, SaveAnswer, Stats
+from orchestrator.skillable.answers import CancelAnswer, ConsumerLab, SaveAnswer, Stats
 from orchestrator.skillable.client import AsyncSkillableClient, SkillableClient
 
 
@@ -65,7 +67,10 @@ class SkillablePlatform:
 
 
 class AsyncSkillablePlatform:
-    """:class:`orchestrator.ports.AsyncPlatform` over an :class:`AsyncSkillableClient`."""
+    """:class:`orchestrator.ports.AsyncPlatform` over an :class:`AsyncSkillableClient`.
+
+    It is an :class:`orchestrator.ports.AsyncRoster`, too.
+    """
 
     def __init__(self, client: AsyncSkillableClient) -> None:
         self.client = client
@@ -111,6 +116,38 @@ class AsyncSkillablePlatform:
         """``stats``, NumActive."""
         return _num_active(await self.client.send(calls.stats(), timeout=timeout, repeat=False))
 
+    async def roster(self, *, timeout: float) -> tuple[RosterEntry, ...]:
+        """``runningandsavedlabs``."""
+        call = calls.running_and_saved_labs()
+        labs = await self.client.send(call, timeout=timeout, repeat=False)
+        # An instance is listed once, and what is saved by now was running before: in that order.
+        entries = {lab.instance_id: _entry(lab, saved=False) for lab in labs.running}
+        entries |= {lab.instance_id: _entry(lab, saved=True) for lab in labs.saved}
+        return tuple(entries.values())
+
+    async def search(
+        self,
+        *,
+        class_id: str | None = None,
+        lab_profile_id: int | None = None,
+        since: float | None = None,
+        page: int = 0,
+        timeout: float,
+    ) -> RosterPage:
+        """``labinstance/search``, concise: no passwords on the wire.
+
+        Oldest first, so that what is launched meanwhile comes last and shifts no page.
+        """
+        call = calls.search(
+            class_id=class_id,
+            lab_profile_id=lab_profile_id,
+            start=since,
+            sort="start",
+            page_index=page,
+        )
+        answer = await self.client.send(call, timeout=timeout, repeat=False)
+        return RosterPage(instances=answer.instances, total_pages=answer.total_pages)
+
 
 def _about(instance_id: int, details: InstanceDetails) -> InstanceDetails:
     """What is said of another instance than the one asked for says nothing about that one."""
@@ -118,6 +155,19 @@ def _about(instance_id: int, details: InstanceDetails) -> InstanceDetails:
         return details
     error = f"the platform described lab instance {details.instance_id} instead"
     return InstanceDetails(instance_id=instance_id, readable=False, error=error)
+
+
+def _entry(lab: ConsumerLab, *, saved: bool) -> RosterEntry:
+    return RosterEntry(
+        instance_id=lab.instance_id,
+        user_id=lab.user_id if lab.user_id and lab.user_id.strip() else None,
+        lab_profile_id=lab.lab_profile_id,
+        lab_profile_name=lab.lab_profile_name,
+        started_at=lab.started_at,
+        expires_at=lab.expires_at,
+        is_exam=lab.is_exam,
+        saved=saved,
+    )
 
 
 def _displaced(answer: CancelAnswer | SaveAnswer) -> DisplaceAnswer:

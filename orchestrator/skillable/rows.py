@@ -66,9 +66,9 @@ def consumer_lab(data: Json) -> ConsumerLab | None:
 
 
 def details(data: Json, instance_id: int) -> InstanceDetails:
-    """What is told of an instance. A tag of null is "there is none", a missing one is not told."""
+    """What is told of an instance. A tag (or class) of null is none, a missing one is not told."""
     state, completion = read.text(data, "State"), read.text(data, "CompletionStatus")
-    tag = read.text(data, "Tag")
+    tag, class_id = read.text(data, "Tag"), read.text(data, "ClassId")
     return InstanceDetails(
         instance_id=instance_id,
         phase=phase_of(state),
@@ -83,6 +83,8 @@ def details(data: Json, instance_id: int) -> InstanceDetails:
         submitted_for_grading=is_submitted(completion)
         or bool(read.flag(data, "SubmittedForGrading")),
         started_at=read.epoch(data, "Start"),
+        class_id="" if class_id is None and "ClassId" in data else class_id,
+        last_activity_at=read.epoch(data, "LastActivity"),
     )
 
 

@@ -32,8 +32,6 @@ from orchestrator.errors import (
 from orchestrator.skillable.calls import Call, Safety
 from orchestrator.skillable.reading import Json
 
-#: Larger answers are not read to their end.
-LARGEST_BODY = 1024 * 1024
 _EXCERPT = 120
 _SECRETS = re.compile(
     r"(?i)(pass(word|wd)?|secret|token|key|credential)s?[\"']?\s*[:=]\s*[\"']?[^\s\"',;}<]+"
@@ -154,9 +152,9 @@ def retry_after(value: str | None, now: float) -> float | None:
 
 def check_size(call: Call[Any], body: bytearray) -> None:
     """Raise for an answer that goes on and on."""
-    if len(body) > LARGEST_BODY:
+    if len(body) > call.largest_body:
         raise AnswerUnreadable(
-            f"The platform's answer to {call.operation} is larger than {LARGEST_BODY} bytes; "
+            f"The platform's answer to {call.operation} is larger than {call.largest_body} bytes; "
             "the rest was not read.",
             operation=call.operation,
             status=200,

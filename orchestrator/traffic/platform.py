@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from orchestrator.labs import DisplaceAnswer, InstanceDetails, Labs, LaunchAnswer, LaunchParameters
-from orchestrator.ports import AsyncCancelStep, AsyncPlatform
+from typing import cast
+
+from orchestrator.labs import (
+    DisplaceAnswer,
+    InstanceDetails,
+    Labs,
+    LaunchAnswer,
+    LaunchParameters,
+    RosterEntry,
+    RosterPage,
+)
+from orchestrator.ports import AsyncCancelStep, AsyncPlatform, AsyncRoster
 from orchestrator.traffic.gate import Gate
 
 
 class PolitePlatform:
     """:class:`orchestrator.ports.AsyncPlatform` over another one.
 
+    It is an :class:`orchestrator.ports.AsyncRoster`, too, if the other one is.
     Each call may raise :class:`~orchestrator.errors.HeldBack` without having been sent.
     """
 
@@ -77,6 +88,36 @@ class PolitePlatform:
         return await self.gate.through(
             "stats", lambda left: self.platform.count_active(timeout=left), timeout=timeout
         )
+
+    async def roster(self, *, timeout: float) -> tuple[RosterEntry, ...]:
+        """A poll."""
+        platform = cast(AsyncRoster, self.platform)
+        return await self.gate.through(
+            "runningandsavedlabs", lambda left: platform.roster(timeout=left), timeout=timeout
+        )
+
+    async def search(
+        self,
+        *,
+        class_id: str | None = None,
+        lab_profile_id: int | None = None,
+        since: float | None = None,
+        page: int = 0,
+        timeout: float,
+    ) -> RosterPage:
+        """A poll."""
+        platform = cast(AsyncRoster, self.platform)
+
+        async def send(left: float) -> RosterPage:
+            return await platform.search(
+                class_id=class_id,
+                lab_profile_id=lab_profile_id,
+                since=since,
+                page=page,
+                timeout=left,
+            )
+
+        return await self.gate.through("labinstance/search", send, timeout=timeout)
 
 
 def polite_step(step: AsyncCancelStep, gate: Gate, *, operation: str = "cancel") -> AsyncCancelStep:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from orchestrator import Displaced, LaunchParameters, Phase, PlatformError
-from orchestrator.sandbox import Sandbox, SandboxTransport
+from orchestrator.sandbox import Consumer, Readings, Sandbox, SandboxTransport
 from orchestrator.sandbox.server import SandboxServer
 from orchestrator.skillable import (
     AsyncSkillableClient,
@@ -118,6 +118,42 @@ def test_a_cancel_only_begins_a_teardown(subject: Subject) -> None:
     assert subject.survey("ann").running == ()
     assert subject.count_active() == 0
     assert subject.launch_for("ann", OTHER_LAB).result == 1
+
+
+@pytest.mark.parametrize("bare", [True, False])
+def test_the_roster_is_of_the_whole_consumer_and_searched_by_class(bare: bool) -> None:
+    clock = ManualClock()
+    sandbox = Sandbox(now=clock.now, readings=Readings(empty_lists="null"))
+    other = sandbox.world.add_consumer(Consumer(api_key="other"))
+    sandbox.world.give("eve", LAB, consumer=other)
+    sandbox.world.give("old", LAB, class_id="c1", started_ago=9000.0)
+    for n in range(120):
+        sandbox.world.give(f"u{n}", LAB, class_id="c1", started_ago=600.0 - n)
+    exam = sandbox.world.give("ann", 1003, last_activity_ago=60.0)
+    saved = sandbox.world.give("bob", OTHER_LAB, state="Saved")
+
+    async def test() -> None:
+        transport = SandboxTransport(sandbox, clock.advance)
+        async with AsyncSkillableClient("sandbox-key", transport=transport) as client:
+            platform: Any = AsyncSkillablePlatform(client)
+            if not bare:
+                platform = PolitePlatform(platform, Gate())
+            roster = await platform.roster(timeout=5.0)
+            assert len(roster) == 123, "no other consumer's"
+            assert {e.instance_id for e in roster if e.is_exam} == {exam.instance_id}
+            assert {e.instance_id for e in roster if e.saved} == {saved.instance_id}
+            since, pages = clock.now() - 700, []
+            for page in (0, 1):
+                found = await platform.search(class_id="c1", since=since, page=page, timeout=5.0)
+                pages.append(found.instances)
+            assert found.total_pages == 2
+            users = [i.user_id for page in pages for i in page]
+            assert users == [f"u{n}" for n in range(120)], "oldest first, without the old one"
+            (told,) = (await platform.search(lab_profile_id=1003, timeout=5.0)).instances
+            assert (told.instance_id, told.class_id) == (exam.instance_id, None)
+            assert told.last_activity_at == pytest.approx(clock.now() - 60, abs=1)
+
+    asyncio.run(test())
 
 
 def test_what_is_gone_is_described_as_gone_or_not_at_all(subject: Subject) -> None:

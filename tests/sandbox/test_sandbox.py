@@ -166,6 +166,18 @@ def test_searching_is_paged() -> None:
     assert desk.ask("labinstance/search", userId="u3")["TotalResults"] == 1
 
 
+def test_the_concise_form_tells_the_class_and_the_last_activity_where_there_are_any() -> None:
+    desk = Desk(max_active_per_user=9)
+    desk.launch()
+    desk.sandbox.world.give("bob", 1001, class_id="c1", last_activity_ago=60.0)
+    bare, told = desk.ask("labinstance/search", sort="start desc", mode=5)["Results"]
+    assert not {"ClassId", "LastActivity"} & set(bare)
+    assert (told["ClassId"], told["LastActivity"]) == ("c1", int(desk.clock.now() - 60))
+    assert "CloudCredentials" not in told
+    assert desk.ask("labinstance/search", classId="c1", mode=5)["TotalResults"] == 1
+    assert desk.ask("result", labinstanceid=told["Id"])["LastActivity"] == told["LastActivity"]
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_each_fault_breaks_something_and_says_whether_it_had_an_effect(name: str) -> None:
     desk = Desk(faults=f"launch:{name}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -29,8 +30,10 @@ from orchestrator import (
     PlatformUnreachable,
     RateLimited,
 )
+from orchestrator.labs import RosterEntry, RosterPage
 from orchestrator.skillable import (
     AsyncSkillableClient,
+    AsyncSkillablePlatform,
     SkillableClient,
     SkillablePlatform,
     calls,
@@ -282,7 +285,7 @@ LOST = [
     (httpx.Response(200, text="<html>Sorry</html>"), AnswerUnreadable),
     (httpx.Response(200, text='{"Result": 1, "Lab'), AnswerUnreadable),
     (httpx.Response(200, json=[1]), AnswerUnreadable),
-    (httpx.Response(200, content=b"{" + b" " * 2_000_000 + b"}"), AnswerUnreadable),
+    (httpx.Response(200, content=b"{" + b" " * 2_000 + b"}"), AnswerUnreadable),
     (httpx.Response(302, headers={"Location": "https://login.x/a?ReturnUrl=b"}), AnswerUnreadable),
 ]
 
@@ -305,7 +308,7 @@ def test_a_read_is_repeated_and_then_given_up(
     client: Client, call: calls.Call[Any], what: Any, error: type[PlatformError]
 ) -> None:
     with pytest.raises(error):
-        client.send(call, answers(what))
+        client.send(replace(call, largest_body=1_000), answers(what))
     assert len(client.requests) == 3
     assert len(client.waits) == 2
 
@@ -381,7 +384,7 @@ def test_no_error_shows_the_key_or_personal_data(
     client: Client, call: calls.Call[Any], what: Any, error: type[PlatformError]
 ) -> None:
     with pytest.raises(error) as caught:
-        client.send(call, answers(what), repeat=False)
+        client.send(replace(call, largest_body=1_000), answers(what), repeat=False)
     shown = f"{caught.value} {caught.value!r} {vars(caught.value)}"
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
@@ -518,6 +521,75 @@ def test_what_is_said_of_another_instance_is_not_believed() -> None:
 def test_search_results_are_read_as_a_list_or_an_object(client: Client, results: Any) -> None:
     page = client.send(calls.search(), answers({"Results": results, "TotalPages": 1}))
     assert [i.instance_id for i in page.instances] == [3]
+
+
+def asked(body: Any, ask: Callable[[AsyncSkillablePlatform], Awaitable[Any]]) -> Any:
+    """What the platform makes of an answer."""
+
+    async def ask_it() -> Any:
+        transport = httpx.MockTransport(answers(body))
+        async with AsyncSkillableClient(KEY, transport=transport) as client:
+            return await ask(AsyncSkillablePlatform(client))
+
+    return asyncio.run(ask_it())
+
+
+def test_the_roster_takes_what_names_an_instance_once_and_no_names_of_people() -> None:
+    row = {"UserId": "ann", "UserFirstName": "Ann", "LabProfileId": 7, "LabProfileName": "Net"}
+    body = {
+        "RunningLabs": [
+            {**row, "Id": 1, "Start": 100, "Expires": 200, "IsExam": True},
+            {**row},
+            {"Id": 2, "UserId": " ", "LabProfileId": 0},
+            {**row, "Id": 3},
+            None,
+        ],
+        "SavedLabs": [{**row, "Id": 3}],
+        "Status": 1,
+    }
+    first, nobodys, saved = asked(body, lambda p: p.roster(timeout=5))
+    assert first == RosterEntry(
+        instance_id=1,
+        user_id="ann",
+        lab_profile_id=7,
+        lab_profile_name="Net",
+        started_at=100.0,
+        expires_at=200.0,
+        is_exam=True,
+    )
+    assert (nobodys.user_id, nobodys.lab_profile_id, nobodys.saved) == (None, None, False)
+    assert (saved.instance_id, saved.saved) == (3, True), "what is saved by now is not running"
+    assert "Ann" not in repr(first)
+
+
+@pytest.mark.parametrize("empty", [None, []])
+def test_a_consumer_without_labs_has_an_empty_roster(empty: Any) -> None:
+    body = {"RunningLabs": empty, "SavedLabs": empty, "Status": 1}
+    assert asked(body, lambda p: p.roster(timeout=5)) == ()
+    page = asked({"Results": empty, "TotalPages": 0}, lambda p: p.search(timeout=5))
+    assert page == RosterPage(instances=(), total_pages=0)
+
+
+def test_a_roster_of_thousands_is_read_and_a_lab_of_that_size_is_not() -> None:
+    row = {"UserId": "u", "LabProfileId": 7, "LabProfileName": "n" * 200}
+    body = {"RunningLabs": [{**row, "Id": n} for n in range(1, 8001)], "Status": 1}
+    assert len(asked(body, lambda p: p.roster(timeout=5))) == 8000
+    with pytest.raises(AnswerUnreadable, match="larger than 1048576 bytes"):
+        asked(body, lambda p: p.survey("u", timeout=5))
+
+
+def test_a_search_tells_the_class_and_the_last_activity_null_or_missing_or_there() -> None:
+    body = {
+        "Results": [
+            {"Id": 1, "State": "Running", "ClassId": 12, "LastActivity": 50},
+            {"Id": 2, "ClassId": None, "LastActivity": None},
+            {"Id": 3, "LastActivityTime": "/Date(60000)/"},
+        ]
+    }
+    page = asked(body, lambda p: p.search(class_id="12", timeout=5))
+    told = [(i.class_id, i.last_activity_at) for i in page.instances]
+    assert told == [("12", 50.0), ("", None), (None, 60.0)]
+    assert page.total_pages is None
 
 
 def test_the_platform_port_makes_one_request_for_each_call() -> None:

@@ -20,6 +20,8 @@ CALLS: dict[str, tuple[Call, bool, bool]] = {
     "userrunningandsavedlabs": (lambda p: p.survey("ann", timeout=9), False, False),
     "details": (lambda p: p.inspect(1, timeout=9), False, False),
     "stats": (lambda p: p.count_active(timeout=9), False, False),
+    "runningandsavedlabs": (lambda p: p.roster(timeout=9), False, False),
+    "labinstance/search": (lambda p: p.search(class_id="c", page=2, timeout=9), False, False),
     "LabAccessUrl": (lambda p: p.access_url(1, timeout=9), False, True),
     "launch": (lambda p: p.launch("ann", 1, LaunchParameters(), timeout=9), True, True),
     "resume": (lambda p: p.resume(1, timeout=9), True, True),
@@ -68,7 +70,8 @@ def test_each_call_passes_as_what_it_is(operation: str) -> None:
         assert passed == [(operation, effect, urgent)]
         assert len(checks) == effect
         assert options.pop("timeout") == pytest.approx(9, abs=1)
-        assert options in ({}, {"note": "n"})
+        asked_for = {"class_id": "c", "lab_profile_id": None, "since": None, "page": 2}
+        assert options in ({}, {"note": "n"}, asked_for)
         assert arguments[:1] in ((), ("ann",), (1,))
 
     asyncio.run(test())
