@@ -296,7 +296,7 @@ def test_an_effect_whose_answer_is_lost_is_never_repeated(
     client: Client, call: calls.Call[Any], what: Any, error: type[PlatformError]
 ) -> None:
     with pytest.raises(error) as caught:
-        client.send(call, answers(what))
+        client.send(replace(call, largest_body=1_000), answers(what))
     assert isinstance(caught.value, AnswerLost)
     assert len(client.requests) == 1
     assert client.waits == []
