@@ -72,8 +72,8 @@ class Left:
 class Outcome:
     """How a relaunch ended.
 
-    ``outcome`` is ``launched``, ``reused``, ``choose``, ``refused``, ``failed``, ``timed_out`` or
-    ``aborted``; ``reason`` a stable code or ``None``. ``url`` enters the lab (or, for ``choose``,
+    ``outcome`` is ``launched``, ``reused``, ``freed``, ``choose``, ``refused``, ``failed``,
+    ``timed_out`` or ``aborted``; ``reason`` a stable code or ``None``. ``url`` enters the lab (or, for ``choose``,
     the platform's page of active labs); single use, so hand it on, don't open it. ``interrupted``
     is the outcome of one who stopped following a relaunch that has not ended.
     ``waited_seconds`` is the whole time from beginning to end, ``api_calls`` what it took.
@@ -99,11 +99,11 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
-        """Whether the learner has a lab: launched or reused."""
-        return self.outcome in (State.LAUNCHED, State.REUSED)
+        """Whether the learner has a lab, launched or reused, or a free slot where that was all."""
+        return self.outcome in (State.LAUNCHED, State.REUSED, State.FREED)
 
     def raise_for_outcome(self) -> Outcome:
-        """Return self if there is a lab; else raise ``RelaunchNotLaunched`` with the reason."""
+        """Return self if it is ``ok``; else raise ``RelaunchNotLaunched`` with the reason."""
         if not self.ok:
             raise RelaunchNotLaunched(self.outcome, self.reason, self.message)
         return self

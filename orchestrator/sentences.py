@@ -50,6 +50,13 @@ _REFUSED = {
     "none_named": "a lab would have to be ended for it, and none was named",
     "ambiguous_instances": "several labs could make room; name the one that shall end",
     "slot_taken": "somebody else took the freed slot for this learner",
+    "instance_not_described": _WAITING_FOR["instance_not_described"],
+}
+
+_FREED = {
+    "nothing_running": "the platform lists no running instance of it",
+    "gone_already": "it had ended by itself, as far as the platform tells",
+    "launched_by_another": "it has ended, but was launched anew by somebody meanwhile",
 }
 
 _FAILED = {
@@ -62,6 +69,9 @@ _FAILED = {
     "launch_error": "the platform answers every launch with an error",
     "cancel_refused": "the platform refuses to cancel the old lab",
     "save_refused": "the platform refuses to save the old lab",
+    "labs_not_listed": (
+        "the platform does not list the learner's labs, so nothing shows what is running"
+    ),
     "slot_taken": "somebody else keeps taking the freed slot for this learner",
     "not_the_users": "the platform handed back a lab instance of another user",
     "new_instance_ended": "the new lab is being torn down again already; somebody ended it",
@@ -152,10 +162,14 @@ def _headline(run: Run) -> str:
             return f"{new} is running for {who}; another request launched it meanwhile."
         case State.REUSED:
             return f"{new} is already running for {who}; here is the way back into it."
+        case State.FREED:
+            return f"Freed for {who}: {_freed(run)}{_named(run)}; nothing was launched."
         case State.CHOOSE:
             return f"The platform lets the learner choose which lab to end ({who}): open the URL."
         case State.REFUSED:
             why = _REFUSED.get(run.reason or "", run.reason or "")
+            if not run.policy.launch:
+                why = why.replace("in the way", "to be ended")
             return f"Refused for {who}: {why}{_named(run)}."
         case State.FAILED:
             return f"Failed for {who}: {_failure(run)}."
@@ -194,7 +208,11 @@ def left_sentence(run: Run) -> str:
 
 def tearing_down(run: Run) -> tuple[int, ...]:
     """Instances whose teardown this run waited for and has not seen the end of."""
-    if run.state in (State.LAUNCHED, State.REUSED) or run.target is None or run.target_gone:
+    if (
+        run.state in (State.LAUNCHED, State.REUSED, State.FREED)
+        or run.target is None
+        or run.target_gone
+    ):
         return ()
     return (run.target,) if run.teardown_since is not None else ()
 
@@ -229,6 +247,14 @@ def _why(run: Run) -> str:
         if reason == code:
             return results.meaning(result)
     return code
+
+
+def _freed(run: Run) -> str:
+    if run.reason in _FREED:
+        return _FREED[run.reason]
+    lab = "the lab is" if len(run.displaced) == 1 else "the labs are"
+    how = "saved" if run.saved_by_us else "torn down"
+    return f"{lab} {how}, as far as the platform tells"
 
 
 def _failure(run: Run) -> str:

@@ -44,6 +44,9 @@ SHORTEST_WAIT = 0.25
 #: What is usual is said only after so many teardowns of the lab profile.
 ENOUGH = 3
 
+#: Where the last survey of a teardown leads, once the lab is gone.
+_MOVED_ON = (State.FREED, State.INSPECTING)
+
 #: The platform's names of the calls, for the time line.
 CALLS: dict[type[Command], str] = {
     v.Survey: "userrunningandsavedlabs",
@@ -287,12 +290,16 @@ class Session:
         return min(max(delay, SHORTEST_WAIT), max(latest, 0.0))
 
     def _learn(self, before: Run, event: Event, at: float) -> None:
-        """Tell the schedule between which two looks the slot became free, if it did."""
+        """Tell the schedule between which two looks the slot became free, if it did.
+
+        Where nothing is launched, it became free when neither details nor list had the lab.
+        """
         since, subject, target = before.teardown_since, subject_of(before), before.target
         if since is None or subject is None or target is None or before.launch_in_doubt:
             return
         low = max(0.0, (before.last_busy_at or since) - since)
-        if before.state is State.LAUNCHING and isinstance(event, v.LaunchAccepted):
+        freed = before.state is State.SURVEYING and self.run.state in _MOVED_ON
+        if freed or (before.state is State.LAUNCHING and isinstance(event, v.LaunchAccepted)):
             announced = self._hinted_at is not None or target in self.inbox.hints
             waited = Waited(low=low, high=at - since, looks=before.looks)
             if announced:

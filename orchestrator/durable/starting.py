@@ -63,9 +63,7 @@ async def start(
         if not same and other.relaunch_id == run.relaunch_id:
             raise InvalidRequest("relaunch_id", f"{run.relaunch_id!r} is another relaunch's.")
         if not same and key is not None and stored.key == key:
-            raise InvalidRequest(
-                "idempotency_key", "was used for another learner or lab; take a new one."
-            )
+            raise InvalidRequest("idempotency_key", "was used for another request; take a new one.")
         if same:
             return Started(stored=stored, joined=True)
         if on_conflict == "refuse" or not _is_harmless(other):
@@ -98,6 +96,12 @@ def _superseded(stored: StoredRun, at: float) -> Step:
     )
 
 
+def _named(run: Run) -> str:
+    if run.policy.launch:
+        return f"a relaunch of lab {run.lab_profile_id}"
+    return f"the ending of lab {run.lab_profile_id}, with no launch after it,"
+
+
 def _conflict(run: Run, other: Run) -> RelaunchInFlight:
     harmless = _is_harmless(other)
     remedy = (
@@ -106,9 +110,8 @@ def _conflict(run: Run, other: Run) -> RelaunchInFlight:
         else "Wait for its end"
     )
     return RelaunchInFlight(
-        f"User {run.user_id} has a relaunch of lab {other.lab_profile_id} in flight "
-        f"({other.relaunch_id}), so none of lab {run.lab_profile_id} was begun; nothing was "
-        f"changed. {remedy}, or abort it first.",
+        f"User {run.user_id} has {_named(other)} in flight ({other.relaunch_id}), so {_named(run)} "
+        f"was not begun; nothing was changed. {remedy}, or abort it first.",
         relaunch_id=other.relaunch_id,
         lab_profile_id=other.lab_profile_id,
         harmless=harmless,

@@ -7,7 +7,8 @@ Pure choice over what the platform lists and describes. The rules, in order:
 2. Never an exam, a lab being scored or one submitted for grading, without ``allow_exam``.
 3. If a lab is ending by itself already, nothing else needs to: its slot comes free anyway.
 4. The lab the caller named (or none, where only a named one may be ended); else the same lab
-   profile first, then the oldest; or ask.
+   profile first, then the oldest; or ask. Where nothing is to be launched, all of the lab
+   profile that were there at first, one after the other.
 """
 
 from __future__ import annotations
@@ -73,6 +74,19 @@ def listed_protection(run: Run, instances: Iterable[RunningInstance]) -> str | N
     return reasons[0] if reasons and all(reasons) else None
 
 
+def to_end(run: Run) -> tuple[int, ...]:
+    """What a run that launches nothing has yet to see the end of, as far as it is listed.
+
+    A lab being saved counts, one that came after the run's first look does not.
+    """
+    named = run.policy.displace_instance_id
+    profiles = {i.instance_id: i.lab_profile_id for i in run.saved if i.save_in_progress}
+    profiles |= {i.instance_id: i.lab_profile_id for i in run.running}
+    if named is not None:
+        return (named,) if named in profiles else ()
+    return tuple(i for i, p in profiles.items() if p == run.lab_profile_id and i in run.known)
+
+
 def to_inspect(run: Run) -> tuple[int, ...]:
     """The instances worth a look before one of them is displaced, the best candidate first."""
     if run.policy.displace_instance_id is not None and not run.takers:
@@ -83,6 +97,8 @@ def to_inspect(run: Run) -> tuple[int, ...]:
         return tuple(i for i in run.takers if i not in run.displaced)
     if run.reusing:
         pool = run.same_profile
+    if not run.policy.launch:
+        pool = tuple(i for i in run.running if i.instance_id in to_end(run))
     if run.releasing and run.policy.if_running == "replace" and run.same_profile:
         pool = run.same_profile
     left = [i for i in pool if i.instance_id not in (*run.displaced, run.new_instance_id)]
@@ -96,14 +112,22 @@ def _rank(run: Run, instance: RunningInstance) -> tuple[bool, float, int]:
 
 def choose(run: Run, details: tuple[InstanceDetails, ...]) -> Choice:
     """Choose among the inspected instances, which come best candidate first."""
-    listed = {i.instance_id: i for i in run.running}
+    listed: dict[int, RunningInstance | SavedInstance] = {i.instance_id: i for i in run.saved}
+    listed |= {i.instance_id: i for i in run.running}
     same = {i.instance_id for i in run.same_profile}
     why = {d.instance_id: protection(run, d, listed.get(d.instance_id)) for d in details}
+    for d in details:
+        if not (run.policy.launch or why[d.instance_id] or d.user_id or d.instance_id in listed):
+            # Neither the list nor the details say whose it is.
+            why[d.instance_id] = "instance_not_described"
 
     blocking = [d for d in details if d.instance_id in same]
     if blocking:
         # A launch of this profile would only hand back the running instance: it has to go itself.
         details = tuple(blocking)
+    if not run.policy.launch:
+        # All are to go: one that is gone already keeps nobody from the others.
+        details = tuple(d for d in details if d.phase is not Phase.GONE) or details
     for verdict, phases in (
         (Verdict.ENDING, (Phase.ENDING, Phase.SAVING)),
         (Verdict.GONE, (Phase.GONE,)),
@@ -121,6 +145,6 @@ def choose(run: Run, details: tuple[InstanceDetails, ...]) -> Choice:
         return Choice(Verdict.PROTECTED, ids, why[ids[0]])
     if run.policy.choose == "named" and run.policy.displace_instance_id is None:
         return Choice(Verdict.ASK, tuple(d.instance_id for d in free), "none_named")
-    if len(free) > 1 and run.policy.choose == "ask":
+    if len(free) > 1 and run.policy.choose == "ask" and run.policy.launch:
         return Choice(Verdict.ASK, tuple(d.instance_id for d in free), "ambiguous_instances")
     return Choice(Verdict.DISPLACE, (free[0].instance_id,))

@@ -46,7 +46,10 @@ class Policy:
     ``max_recancels``: how often somebody else's lab in the freed slot may be displaced again.
     ``deadline_seconds``: the run ends by then, whatever happens.
     ``launch``: false only frees the learner's slot: the named lab instance, or else every running
-    one of the lab profile, is ended, and the run ends when they are torn down.
+    one of the lab profile, is ended, and the run ends when the looks (``detect``, where ``launch``
+    means ``details``) and then the list have none of them. What is about the new lab counts for
+    nothing then: ``probe``, ``if_running``, ``overlap``, ``on_saved``, ``on_active_labs_page``,
+    ``max_recancels``; nor does ``ask``.
     """
 
     probe: bool = True

@@ -73,8 +73,14 @@ TABLE: Mapping[State, Mapping[type[Event], Row]] = {
         v.Queued: _row(surveying.queue, S.NEW),
     },
     S.SURVEYING: _ASK | {
-        v.Surveyed: _row(surveying.survey, S.PROBING, S.LAUNCHING, S.INSPECTING, S.REFUSED),
-        v.Declined: _row(surveying.survey_declined, S.BACKING_OFF, S.LAUNCHING),
+        v.Surveyed: _row(
+            surveying.survey, S.PROBING, S.LAUNCHING, S.INSPECTING, S.REFUSED, S.TEARING_DOWN,
+            S.FREED,
+        ),
+        v.Declined: _row(
+            surveying.survey_declined, S.BACKING_OFF, S.LAUNCHING, S.INSPECTING, S.TEARING_DOWN,
+            S.FREED, S.FAILED,
+        ),
     },
     S.PROBING: _LAUNCH | {
         v.UserLimitReached: _row(
@@ -96,8 +102,8 @@ TABLE: Mapping[State, Mapping[type[Event], Row]] = {
     },
     S.INSPECTING: _ROOM_ASK | {
         v.Inspected: _row(
-            making_room.inspect, S.DISPLACING, S.TEARING_DOWN, S.LAUNCHING, S.ENTERING,
-            S.LAUNCHED, S.REFUSED, S.TIMED_OUT, S.BACKING_OFF,
+            making_room.inspect, S.DISPLACING, S.TEARING_DOWN, S.LAUNCHING, S.SURVEYING,
+            S.ENTERING, S.LAUNCHED, S.REFUSED, S.TIMED_OUT, S.BACKING_OFF,
         ),
     },
     S.DISPLACING: _ACT | _ROOM | {
@@ -117,12 +123,18 @@ TABLE: Mapping[State, Mapping[type[Event], Row]] = {
     },
     S.TEARING_DOWN: _ABORT | {
         v.Woke: _row(
-            waiting.wake_in_teardown, S.LOOKING, S.LAUNCHING, S.RESURVEYING, S.INSPECTING
+            waiting.wake_in_teardown, S.LOOKING, S.LAUNCHING, S.SURVEYING, S.RESURVEYING,
+            S.INSPECTING,
         ),
-        v.Hinted: _row(waiting.hint_in_teardown, S.LAUNCHING, S.TEARING_DOWN),
+        v.Hinted: _row(
+            waiting.hint_in_teardown, S.LAUNCHING, S.TEARING_DOWN, S.LOOKING, S.SURVEYING,
+            S.INSPECTING,
+        ),
     },
     S.LOOKING: _ASK | {
-        v.Inspected: _row(waiting.look_at_details, S.TEARING_DOWN, S.LAUNCHING),
+        v.Inspected: _row(
+            waiting.look_at_details, S.TEARING_DOWN, S.LAUNCHING, S.SURVEYING, S.BACKING_OFF
+        ),
         v.Surveyed: _row(waiting.look_at_listing, S.TEARING_DOWN, S.LAUNCHING),
         v.Declined: _row(waiting.look_declined, S.LAUNCHING),
     },
@@ -175,6 +187,7 @@ TABLE: Mapping[State, Mapping[type[Event], Row]] = {
     },
     S.LAUNCHED: {},
     S.REUSED: {},
+    S.FREED: {},
     S.CHOOSE: {},
     S.REFUSED: {},
     S.FAILED: {},
@@ -211,6 +224,8 @@ def step(run: Run, event: Event) -> tuple[Run, Command | None]:
     if after.state not in (S.BACKING_OFF, S.COUNTING) and not isinstance(event, v.Woke):
         after = replace(after, backoffs=0)
     if after.state in (S.PROBING, S.LAUNCHING):
+        if not run.policy.launch:
+            raise IllegalTransition(f"relaunch {run.relaunch_id} is to launch nothing")
         after = replace(after, launches=after.launches + 1)
     if after.state is S.DISPLACING:
         after = replace(after, displace_attempts=after.displace_attempts + 1)

@@ -18,7 +18,7 @@ CRASHED = "crashed"
 
 
 class State(StrEnum):
-    """Where a run stands. Every state but the last seven asks the driver for one command."""
+    """Where a run stands. Every state but the last eight asks the driver for one command."""
 
     NEW = "new"
     SURVEYING = "surveying"
@@ -38,6 +38,7 @@ class State(StrEnum):
 
     LAUNCHED = "launched"
     REUSED = "reused"
+    FREED = "freed"
     CHOOSE = "choose"
     REFUSED = "refused"
     FAILED = "failed"
@@ -54,6 +55,7 @@ TERMINAL = frozenset(
     {
         State.LAUNCHED,
         State.REUSED,
+        State.FREED,
         State.CHOOSE,
         State.REFUSED,
         State.FAILED,

@@ -13,7 +13,7 @@ from orchestrator.errors import PlatformError
 from orchestrator.labs import RunningInstance
 from orchestrator.machine import results
 from orchestrator.machine.decisions import ending
-from orchestrator.machine.run import Run
+from orchestrator.machine.run import Policy, Run
 from orchestrator.machine.vocabulary import TERMINAL, State
 from orchestrator.sentences import final_sentence, progress_sentence
 
@@ -67,6 +67,24 @@ def test_each_end_has_its_sentence(state: State, reason: str | None) -> None:
     assert "_" not in sentence
     assert "ann" in sentence
     assert sentence.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [end for end in ENDS if end[0] in (State.FREED, State.REFUSED)] + [(State.FREED, None)],
+    ids=str,
+)
+def test_each_end_of_a_run_that_launches_nothing_has_its_sentence(
+    state: State, reason: str | None
+) -> None:
+    policy = Policy(launch=False)
+    for left in ({}, {"cancelled": (11,)}, {"saved_by_us": (11, 13)}):
+        run = replace(RUN, state=state, reason=reason, policy=policy, new_instance_id=None, **left)
+        sentence = final_sentence(run)
+        assert "_" not in sentence
+        assert "in the way" not in sentence
+        assert "ann" in sentence
+        assert ("nothing was launched" in sentence) == (state is State.FREED)
 
 
 @pytest.mark.parametrize("code", BLOCKED)

@@ -148,6 +148,7 @@ FLAGS = st.fixed_dictionaries(
         },
         "policy": st.builds(
             Policy,
+            launch=st.just(True),
             if_running=st.sampled_from(["replace", "reuse", "refuse"]),
             choose=st.sampled_from(["oldest", "ask"]),
             displace=st.sampled_from(["cancel", "save"]),
@@ -211,6 +212,76 @@ def test_no_run_leaves_the_table(
     assert after.state in {*TABLE[state][kind].to, *(AFTER_DEADLINE if at >= NOW + 900 else ())}
     assert (command is None) == after.state.is_terminal
     assert Run.from_json(after.to_json()) == after
+
+
+#: Where a run that launches nothing may be, and what it may then wait to go on with.
+FREEING = (
+    State.SURVEYING, State.INSPECTING, State.DISPLACING, State.CONFIRMING_DISPLACE,
+    State.TEARING_DOWN, State.LOOKING, State.BACKING_OFF,
+)  # fmt: skip
+LISTS = (v.Surveyed, v.Declined)  # which is no look of such a run, but its next step
+GOES_ON_WITH = [s for s in FREEING if s not in (State.TEARING_DOWN, State.BACKING_OFF)]
+
+
+@settings(max_examples=1500)
+@given(
+    st.sampled_from(
+        [(s, e) for s in FREEING for e in TABLE[s] if s != "looking" or e not in LISTS]
+    ),
+    FLAGS,
+    st.lists(DETAILS, min_size=1, max_size=3),
+    st.sampled_from(GOES_ON_WITH),
+    st.sampled_from([None, 11, 14]),
+    st.sampled_from([(), (11,), (11, 12, 13)]),
+    st.sampled_from([NOW + 1, NOW + 899, NOW + 900]),
+)
+def test_a_run_that_launches_nothing_never_comes_near_a_launch(
+    pair: tuple[State, type[Event]],
+    flags: dict[str, typing.Any],
+    details: list[InstanceDetails],
+    resume_state: State,
+    named: int | None,
+    known: tuple[int, ...],
+    at: float,
+) -> None:
+    state, kind = pair
+    never: dict[str, typing.Any] = {
+        "releasing": False, "reusing": False, "launch_in_doubt": False, "takers": (),
+        "resume_instance_id": None, "new_url": None, "new_instance_id": None, "known": known,
+        "resume_state": resume_state if state is State.BACKING_OFF else None,
+    }  # fmt: skip
+    policy = dataclasses.replace(flags["policy"], launch=False, displace_instance_id=named)
+    run = a_run(state, **(flags | never | {"policy": policy}))
+    event = an_event(kind, at)
+    if isinstance(event, v.Inspected):
+        event = dataclasses.replace(event, details=tuple(details))
+    after, command = step(run, event)
+    ends = {State.FREED, State.REFUSED, State.FAILED, State.TIMED_OUT, State.ABORTED}
+    assert after.state in {*FREEING, *ends}
+    assert not isinstance(command, v.Launch | v.Resume | v.FetchAccessUrl)
+    assert after.resume_state in (None, *GOES_ON_WITH)
+    if isinstance(command, v.Displace):
+        assert command.instance_id in {d.instance_id for d in details} | {run.target}
+    assert Run.from_json(after.to_json()) == after
+
+
+@pytest.mark.parametrize("state", [State.PROBING, State.LAUNCHING])
+def test_a_run_that_is_to_launch_nothing_cannot_be_led_to_a_launch(state: State) -> None:
+    run = a_run(State.BACKING_OFF, resume_state=state, policy=Policy(launch=False))
+    with pytest.raises(IllegalTransition, match="launch nothing"):
+        step(run, v.Woke(at=NOW))
+
+
+@pytest.mark.parametrize("state", FREEING)
+def test_a_stored_run_that_launches_nothing_can_be_taken_over(state: State) -> None:
+    resume_state = State.LOOKING if state is State.BACKING_OFF else None
+    run = a_run(state, resume_state=resume_state, policy=Policy(launch=False))
+    after, command = take_over(Run.from_json(run.to_json()), NOW + 5)
+    assert after.state in FREEING
+    assert command is not None
+    if state is State.DISPLACING:
+        assert isinstance(command, v.Wait), "look first, don't cancel again"
+        assert after.displace_in_doubt
 
 
 def test_every_declared_target_is_reached_by_some_decision() -> None:

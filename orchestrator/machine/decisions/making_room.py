@@ -12,7 +12,13 @@ from orchestrator.labs import InstanceDetails, Phase
 from orchestrator.machine.candidates import Choice, Verdict, choose, protection
 from orchestrator.machine.decisions.ending import conclude, end
 from orchestrator.machine.decisions.listing import ids_of, union_of
-from orchestrator.machine.decisions.waiting import back_off, settle, teardown
+from orchestrator.machine.decisions.waiting import (
+    UNREADABLE_TRIES,
+    back_off,
+    room_made,
+    settle,
+    teardown,
+)
 from orchestrator.machine.run import Run
 from orchestrator.machine.vocabulary import (
     CRASHED,
@@ -32,8 +38,6 @@ TOO_LATE_TO_DISPLACE = 0.1
 DISPLACE_LOOKS = 2
 #: How often one instance is asked to go.
 DISPLACE_ATTEMPTS = 3
-#: How often the platform is asked again to describe a candidate before a launch is tried instead.
-UNREADABLE_TRIES = 2
 
 
 def make_room(run: Run) -> Run:
@@ -72,7 +76,7 @@ def inspect(run: Run, event: Inspected) -> Run:
         return conclude(run)
     if choice.verdict is Verdict.DISPLACE:
         too_late = run.deadline_at - TOO_LATE_TO_DISPLACE * run.policy.deadline_seconds
-        if event.at > too_late and not run.has_acted and not run.releasing:
+        if run.policy.launch and event.at > too_late and not (run.has_acted or run.releasing):
             return end(run, State.TIMED_OUT, run.blocked_by or "deadline")
         run = replace(run, target_step=run.policy.displace)
         return displace(aim(run, choice.instance_ids[0], event.details))
@@ -80,11 +84,16 @@ def inspect(run: Run, event: Inspected) -> Run:
         run = aim(run, choice.instance_ids[0], event.details)
         return teardown(run, event, begins=True)
     if choice.verdict is Verdict.UNREADABLE and run.unreadable < UNREADABLE_TRIES:
-        return back_off(replace(run, unreadable=run.unreadable + 1), event, State.INSPECTING)
+        again = State.INSPECTING if run.policy.launch else State.SURVEYING
+        return back_off(replace(run, unreadable=run.unreadable + 1), event, again)
+    if choice.verdict is Verdict.UNREADABLE and not run.policy.launch and run.target is None:
+        listed = tuple(i for i in choice.instance_ids if i in ids_of(run.running))
+        if listed:
+            return end(replace(run, named=listed), State.REFUSED, "instance_not_described")
     if choice.verdict in (Verdict.GONE, Verdict.UNREADABLE):
         # Whether it is really gone, only a launch can tell; and that harms nobody.
         target = choice.instance_ids[0] if choice.instance_ids else None
-        return replace(run, state=State.LAUNCHING, target=target, target_gone=True)
+        return room_made(replace(run, target=target, target_gone=True))
     return end(replace(run, named=choice.instance_ids), State.REFUSED, choice.reason)
 
 
@@ -146,7 +155,7 @@ def displace_accepted(run: Run, event: Event) -> Run:
     run = _displacement_done(run)
     if run.releasing:
         return conclude(run)
-    if run.target in ids_of(run.saved):
+    if run.target in ids_of(run.saved) and run.policy.launch:
         waiting = [i for i in run.running if i.instance_id not in run.displaced]
         run = replace(run, target=None)
         return replace(run, state=State.PROBING if waiting else State.LAUNCHING)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from orchestrator.machine.candidates import listed_protection
 from orchestrator.machine.decisions.ending import end
+from orchestrator.machine.decisions.freeing import what_is_left, without_a_list
 from orchestrator.machine.decisions.listing import fresh_instances, ids_of, remember_listing
 from orchestrator.machine.decisions.making_room import aim, displace_taker, make_room
 from orchestrator.machine.decisions.new_lab import adopt
@@ -26,6 +27,8 @@ def queue(run: Run, event: Queued) -> Run:
 
 def survey(run: Run, event: Surveyed) -> Run:
     """Refuse at once what can be seen to be refused; else try the launch before any harm."""
+    if not run.policy.launch:
+        return what_is_left(run, event)
     run = remember_listing(run, event.labs)
     policy, same = run.policy, run.same_profile
     if same and policy.if_running != "replace":
@@ -56,6 +59,8 @@ def survey_declined(run: Run, event: Declined) -> Run:
         run = replace(run, listing_refusals=1)
         return back_off(run, event, State.SURVEYING)
     run = replace(run, listing_trusted=False, error=event.error)
+    if not run.policy.launch:
+        return without_a_list(run, event)
     return replace(run, state=State.LAUNCHING)
 
 

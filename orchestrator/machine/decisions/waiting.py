@@ -1,6 +1,7 @@
 """Waiting: through the teardown, out of a failure, for a lost effect to show; and each look.
 
-A look only ever ends the wait; that the slot is free is proved by an accepted launch alone.
+A look only ever ends the wait; that the slot is free is proved by an accepted launch alone. A run
+that launches nothing has no proof: there the details and then the list must both say so.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ FAILURES_BEFORE_HARM = 4
 HELD_BACK_TRIES = 10
 #: While details say "busy", every so many looks are a launch all the same: they may lag behind.
 LOOKS_PER_LAUNCH = 4
+#: How often the platform is asked again to describe an instance before that is taken for its word.
+UNREADABLE_TRIES = 2
 
 
 def teardown(run: Run, event: Event, *, begins: bool = False) -> Run:
@@ -46,6 +49,20 @@ def teardown(run: Run, event: Event, *, begins: bool = False) -> Run:
             blocked_by=run.holds_the_slot,
         )
     return _wait(run, State.TEARING_DOWN, WaitKind.TEARDOWN, run.looks + 1, since, None)
+
+
+def still_there(run: Run, event: Event) -> Run:
+    """A look has shown that the teardown goes on."""
+    run = replace(run, last_busy_at=event.at)
+    if not run.policy.launch:
+        # Looks are all that such a run has to say what it waits for.
+        run = replace(run, blocked_by=run.holds_the_slot)
+    return teardown(run, event)
+
+
+def room_made(run: Run) -> Run:
+    """Room seems to be made. Whether it is, a launch tells; the list, if none is wanted."""
+    return replace(run, state=State.LAUNCHING if run.policy.launch else State.SURVEYING)
 
 
 def back_off(run: Run, event: Event, then: State) -> Run:
@@ -115,7 +132,7 @@ def unsent(run: Run, event: Unsent | Lost) -> Run:
     return back_off(run, event, run.state)
 
 
-def wake_in_teardown(run: Run, event: Woke) -> Run:
+def wake_in_teardown(run: Run, event: Event) -> Run:
     """The wait is over: look, in the way the policy names."""
     run = replace(run, looks=run.looks + 1)
     if run.target is None:
@@ -123,25 +140,46 @@ def wake_in_teardown(run: Run, event: Woke) -> Run:
     if run.target_gone and run.displacements == 0 and run.target in ids_of(run.running):
         # It seemed to go by itself and is still listed: look closely again.
         return replace(run, state=State.INSPECTING)
-    if run.target_gone or run.policy.detect == "launch" or run.looks % LOOKS_PER_LAUNCH == 0:
-        return replace(run, state=State.LAUNCHING)
+    if run.target_gone or _needs_no_look(run):
+        return room_made(run)
     return replace(run, state=State.LOOKING)
 
 
+def _needs_no_look(run: Run) -> bool:
+    """Whether what tells in the end that room is made is the next look itself.
+
+    So a run that launches nothing looks by the details alone, or by the list alone.
+    """
+    if not run.policy.launch:
+        return run.policy.detect == "listing"
+    return run.policy.detect == "launch" or run.looks % LOOKS_PER_LAUNCH == 0
+
+
 def hint_in_teardown(run: Run, event: Hinted) -> Run:
-    """A hint about an instance of ours ends the wait at once; the launch checks it."""
+    """A hint about an instance of ours ends the wait at once; the launch, or a look, checks it."""
     if event.instance_id not in (run.target, *run.known, *run.displaced):
         return run
+    if not run.policy.launch:
+        return wake_in_teardown(run, event)
     return replace(run, state=State.LAUNCHING, looks=run.looks + 1)
 
 
 def look_at_details(run: Run, event: Inspected) -> Run:
-    """Gone, unreadable or unheard of: only a launch can tell. Anything else: wait on."""
+    """Gone, unreadable or unheard of: only a launch can tell. Anything else: wait on.
+
+    Without a launch, what is unheard of is not over, and one refusal to describe it no word.
+    """
     details = event.details[0]
+    if not run.policy.launch and details.readable:
+        run = replace(run, unreadable=0)
     if details.readable and details.phase not in (Phase.GONE, Phase.UNKNOWN):
-        return teardown(replace(run, last_busy_at=event.at), event)
+        return still_there(run, event)
     gone = details.phase is Phase.GONE or not details.readable
-    return replace(run, state=State.LAUNCHING, target_gone=gone)
+    if not (run.policy.launch or gone):
+        return teardown(run, event)
+    if not (run.policy.launch or details.readable) and run.unreadable < UNREADABLE_TRIES:
+        return back_off(replace(run, unreadable=run.unreadable + 1), event, State.LOOKING)
+    return room_made(replace(run, target_gone=gone))
 
 
 def look_at_listing(run: Run, event: Surveyed) -> Run:
@@ -149,7 +187,7 @@ def look_at_listing(run: Run, event: Surveyed) -> Run:
     saving = {i.instance_id for i in event.labs.saved if i.save_in_progress}
     run = remember_listing(run, event.labs, learn=False)
     if run.target in saving or run.target in ids_of(event.labs.running):
-        return teardown(replace(run, last_busy_at=event.at), event)
+        return still_there(run, event)
     return replace(run, state=State.LAUNCHING, target_gone=True)
 
 
