@@ -35,14 +35,11 @@ NOW = 1_700_000_000.0
 
 def batch_as(state: BatchState = BatchState.ENDED, **fields: Any) -> Batch:
     """A batch of a hundred learners, begun two minutes ago."""
-    times = {"created_at": NOW - 120, "started_at": NOW - 120}
-    return Batch(
-        **(
-            {"batch_id": "autumn", "fingerprint": "f", "total": 100, "state": state}
-            | times
-            | fields
-        )
-    )
+    known: dict[str, Any] = {
+        "batch_id": "autumn", "fingerprint": "f", "total": 100, "state": state,
+        "created_at": NOW - 120, "started_at": NOW - 120,
+    }  # fmt: skip
+    return Batch(**(known | fields))
 
 
 def stored(number: int, outcome: str, reason: str | None = None) -> StoredItem:
