@@ -17,7 +17,7 @@ from orchestrator.cli.run_events import entries, json_line, line
 from orchestrator.cli.run_story import story, told
 from orchestrator.cli.run_table import print_table, row
 from orchestrator.cli.settings import Loaded
-from orchestrator.cli.stores import is_driven, opened_store
+from orchestrator.cli.stores import forget, is_driven, opened_store
 from orchestrator.durable.store import Filter, StoredRun
 from orchestrator.machine.vocabulary import State
 
@@ -108,12 +108,17 @@ def prune(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Forget relaunches that ended long ago, with their journals and all personal data."""
+    """Forget relaunches and batches that ended long ago, with all personal data of theirs."""
     age = seconds_of("--older-than", older_than)
-    gone = asyncio.run(_prune(settings_for(config, {"store.url": store}), time.time() - age))
-    noun = "relaunch" if gone == 1 else "relaunches"
-    said = f"Forgot {gone} {noun} that ended more than {older_than} ago."
-    print(json.dumps({"pruned": gone}) if as_json else said)
+    loaded = settings_for(config, {"store.url": store})
+    gone, batches = asyncio.run(_prune(loaded, time.time() - age))
+    if as_json:
+        print(json.dumps({"pruned": gone, "batches": batches}))
+        return 0
+    said = f"{gone} {'relaunch' if gone == 1 else 'relaunches'}"
+    if batches:
+        said += f" and {batches} {'batch' if batches == 1 else 'batches'}"
+    print(f"Forgot {said} that ended more than {older_than} ago.")
     return 0
 
 
@@ -134,6 +139,6 @@ async def _print_events(loaded: Loaded, relaunch_id: str, *, follow: bool, as_js
             print(json_line(entry) if as_json else line(entry), flush=follow)
 
 
-async def _prune(loaded: Loaded, before: float) -> int:
+async def _prune(loaded: Loaded, before: float) -> tuple[int, int]:
     async with opened_store(loaded) as store:
-        return await store.prune(before=before)
+        return await forget(store, before=before)

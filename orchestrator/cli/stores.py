@@ -79,8 +79,14 @@ async def prune(store: RunStore, loaded: Loaded) -> int:
     if days == 0:
         return 0
     with contextlib.suppress(StoreError):
-        return await store.prune(before=time.time() - days * _DAY)
+        return (await forget(store, before=time.time() - days * _DAY))[0]
     return 0
+
+
+async def forget(store: RunStore, *, before: float) -> tuple[int, int]:
+    """Forget the relaunches and the batches that ended before then; how many of each."""
+    relaunches = await store.prune(before=before)
+    return relaunches, await store.batches.prune(before=before)
 
 
 async def is_driven(store: RunStore, stored: StoredRun) -> bool:

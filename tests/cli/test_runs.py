@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from typing import NamedTuple
 
 import pytest
 
+from orchestrator.durable.batches import Batch, Item
+from orchestrator.durable.sqlite import SQLiteRunStore
 from orchestrator.sandbox import Sandbox
 from tests.cli.processes import (
     await_line,
@@ -21,7 +24,7 @@ from tests.cli.processes import (
     told,
     unfinished,
 )
-from tests.cli.test_cli import relaunch, serving
+from tests.cli.test_cli import environment, relaunch, serving
 
 PERSONAL = ["--first-name", "Annabel", "--email", "annabel@x.org", "--variable", "pin=4711"]
 
@@ -231,12 +234,40 @@ def test_prune_forgets_what_ended_and_who_it_was(tmp_path: Path) -> None:
         env = durable(env, tmp_path)
         relaunch(env, *run_command("ann", 1002, *PERSONAL))
         relaunch_id, _ = keep_one(sandbox, env, "bob")
-        assert told(env, "runs", "prune", "--older-than", "1h") == {"pruned": 0}
+        assert told(env, "runs", "prune", "--older-than", "1h") == {
+            "pruned": 0,
+            "batches": 0,
+        }
         assert b"annabel@x.org" in stored_bytes(tmp_path)
         assert "Forgot 1 relaunch " in relaunch(env, "runs", "prune", "--older-than", "0s").stdout
         (left,) = told(env, "runs", "list")["relaunches"]
         assert left["relaunch_id"] == relaunch_id
         assert b"annabel@x.org" not in stored_bytes(tmp_path)
+
+
+def test_prune_forgets_batches_that_ended_and_who_was_in_them(tmp_path: Path) -> None:
+    env = durable(environment(), tmp_path) | {"RELAUNCH_STORE__CONSUMER": "us"}
+
+    async def store_batches() -> None:
+        store = SQLiteRunStore(tmp_path / "relaunch.db", consumer="us")
+        for batch_id, ended_at in (("old", 1.0), ("going", None)):
+            batch = Batch(
+                batch_id=batch_id,
+                fingerprint="f",
+                total=1,
+                created_at=0.0,
+                started_at=0.0,
+                ended_at=ended_at,
+            )
+            item = Item(number=1, user_id=f"learner in {batch_id}", lab_profile_id=7)
+            await store.batches.create(batch, [item])
+        await store.close()
+
+    asyncio.run(store_batches())
+    said = relaunch(env, "runs", "prune", "--older-than", "30d").stdout
+    assert "Forgot 0 relaunches and 1 batch that ended more than 30d ago." in said
+    assert b"learner in old" not in stored_bytes(tmp_path)
+    assert b"learner in going" in stored_bytes(tmp_path)
 
 
 def stored_bytes(tmp_path: Path) -> bytes:

@@ -22,6 +22,7 @@ from orchestrator.durable.store import Filter, Signals
 from orchestrator.errors import StoreIncompatible
 from orchestrator.machine.vocabulary import State
 from tests.contract.stores import T0, after, ended, new_run, next_step
+from tests.contract.test_batch_stores import new_batch, new_items
 
 NOW = migrations("sqlite")
 NEXT = len(NOW) + 1
@@ -142,6 +143,33 @@ def test_a_program_that_is_overtaken_while_it_runs_is_told_so(of_version_1: Path
             await older.close()
 
     asyncio.run(main())
+
+
+def test_a_program_without_batches_shares_a_database_with_one_that_has_them(
+    of_version_1: Path,
+) -> None:
+    async def main() -> None:
+        older, newer = OfVersion(of_version_1, NOW[:1]), SQLiteRunStore(of_version_1)
+        try:
+            await older.open()
+            assert recorded(of_version_1) == [(1, 1)]
+            batch, items = new_batch(total=2), new_items(2)
+            assert await newer.batches.create(batch, items) == (batch, True)
+            await ended(older, new_run("r1", "cay"))
+            assert await newer.batches.begin("monday", 1, attempt=1, relaunch_id="r1", at=T0)
+            assert len(await older.history(Filter())) == 4
+            assert await older.prune(before=T0 + 1e6) == 2
+            await older.close()
+            await older.open()
+            assert await older.unfinished() == 2
+            assert await newer.batches.load("monday") == batch
+            assert [s.relaunch_id for s in await newer.batches.items("monday")] == ["r1", None]
+        finally:
+            await newer.close()
+            await older.close()
+
+    asyncio.run(main())
+    assert recorded(of_version_1) == [(NOW[-1].version, NOW[-1].readable_by)]
 
 
 # --- the rules ------------------------------------------------------------------------------

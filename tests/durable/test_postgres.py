@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import psycopg
 import pytest
 
+from orchestrator.durable.batches import BatchState
 from orchestrator.durable.migrating import Migration, migrations
 from orchestrator.durable.postgres import PostgresRunStore
 from orchestrator.durable.postgres.connections import Connection, Connections
@@ -24,6 +26,7 @@ from orchestrator.errors import (
 from orchestrator.machine.run import Run
 from orchestrator.machine.vocabulary import State
 from tests.contract.stores import T0, after, begun, new_run, next_step
+from tests.contract.test_batch_stores import LAUNCHED, new_batch, new_items
 from tests.postgres import OurServer, PostgresServer
 
 T = TypeVar("T")
@@ -106,6 +109,31 @@ def test_a_database_of_a_later_program_is_refused_or_shared_as_it_says(postgres_
             else:
                 with pytest.raises(StoreIncompatible):
                     await store.open()
+
+    asyncio.run(scenario())
+
+
+def test_a_database_of_the_first_schema_is_brought_up_while_an_older_program_uses_it(
+    postgres_url: str,
+) -> None:
+    async def scenario() -> None:
+        older, newer, another = (PostgresRunStore(postgres_url) for _ in range(3))
+        await older.connections.open(migrations("postgres")[:1])
+        try:
+            stored = await claimed(older)
+            async with opened(newer, another):
+                batch, items = new_batch(total=2), new_items(2)
+                answers = await asyncio.gather(
+                    *(store.batches.create(batch, items) for store in (newer, another))
+                )
+                assert sorted(created for _, created in answers) == [False, True]
+                step = next_step(stored, State.LAUNCHED)
+                await older.append(step)
+                assert await newer.load("run-1") == after(stored, step)
+                assert await older.prune(before=T0 + 1e6) == 1
+                assert await another.batches.load("monday") == batch
+        finally:
+            await older.close()
 
     asyncio.run(scenario())
 
@@ -195,6 +223,144 @@ def test_a_run_is_stored_with_what_its_creation_brings_about_or_not_at_all(
             await store.create(a_run(3, user_id="learner-2"), at=T0)
             assert await store.connections.run("SELECT * FROM notes", ()) == [("run-2",)]
             assert [s.run.relaunch_id for s in await store.history(Filter())] == ["run-2"]
+
+    asyncio.run(scenario())
+
+
+# --- batches -------------------------------------------------------------------------------------
+
+
+def test_an_item_that_can_not_be_stored_keeps_no_other_from_it(postgres_url: str) -> None:
+    async def scenario() -> None:
+        store = PostgresRunStore(postgres_url)
+        async with opened(store):
+            batches, items = store.batches, new_items(20)
+            await batches.create(new_batch(total=20), items)
+            for item in items:
+                await batches.begin(
+                    "monday", item.number, attempt=1, relaunch_id=f"r{item.number}", at=T0
+                )
+            unstorable = 7
+            answers = await asyncio.gather(
+                *(
+                    batches.finish(
+                        "monday",
+                        item.number,
+                        replace(LAUNCHED, api_calls=2**70 if item.number == unstorable else 1),
+                        attempt=1,
+                        at=T0,
+                    )
+                    for item in items
+                ),
+                return_exceptions=True,
+            )
+            assert isinstance(answers.pop(unstorable - 1), psycopg.DataError)
+            assert answers == [True] * 19
+            counts = await batches.counts("monday")
+            assert (counts.in_flight, counts.ended) == (1, {"launched": 19})
+
+    asyncio.run(scenario())
+
+
+def test_a_restart_of_the_server_loses_and_doubles_no_item(
+    postgres_server: PostgresServer, postgres_url: str
+) -> None:
+    if not isinstance(postgres_server, OurServer):
+        pytest.skip("this server is not ours to stop")
+
+    async def scenario() -> None:
+        store = PostgresRunStore(postgres_url)
+        async with opened(store):
+            batches, total = store.batches, 20
+            await batches.create(new_batch(total=total), new_items(total))
+            attempts, going = dict.fromkeys(range(1, total + 1), 0), True
+
+            async def carry_out(number: int) -> None:
+                while going:
+                    attempt = attempts[number] + 1
+
+                    async def begin(attempt: int = attempt) -> bool:
+                        relaunch_id = f"r{number}.{attempt}"
+                        return await batches.begin(
+                            "monday", number, attempt=attempt, relaunch_id=relaunch_id, at=T0
+                        )
+
+                    async def finish(attempt: int = attempt) -> bool:
+                        return await batches.finish(
+                            "monday", number, LAUNCHED, attempt=attempt, at=T0 + attempt
+                        )
+
+                    # Asked again whenever the answer got lost, each still hears that it is stored.
+                    assert await patiently(begin)
+                    assert await patiently(finish)
+                    attempts[number] = attempt
+
+            async def hold() -> None:
+                while going:
+                    held = await patiently(
+                        lambda: batches.hold("monday", "me", at=T0, until=T0 + 60)
+                    )
+                    assert held.holder == "me"
+                    await asyncio.sleep(0.01)
+
+            tasks = [asyncio.create_task(carry_out(number)) for number in attempts]
+            tasks.append(asyncio.create_task(hold()))
+            for _ in range(2):
+                before = dict(attempts)
+                await until(
+                    lambda before=before: all(  # type: ignore[misc]
+                        attempts[n] > was + 2 for n, was in before.items()
+                    )
+                )
+                await asyncio.to_thread(postgres_server.stop)
+                await asyncio.to_thread(postgres_server.start)
+            before = dict(attempts)
+            await until(lambda: all(attempts[n] > was + 2 for n, was in before.items()))
+            going = False
+            await asyncio.gather(*tasks)
+            for stored in await batches.items("monday"):
+                attempt = attempts[stored.item.number]
+                assert (stored.attempt, stored.ended_at) == (attempt, T0 + attempt)
+                assert stored.result == LAUNCHED
+
+    asyncio.run(scenario())
+
+
+def test_a_server_that_is_away_makes_batches_unavailable(
+    postgres_server: PostgresServer, postgres_url: str
+) -> None:
+    if not isinstance(postgres_server, OurServer):
+        pytest.skip("this server is not ours to stop")
+
+    async def scenario() -> None:
+        store = PostgresRunStore(postgres_url)
+        async with opened(store):
+            batches = store.batches
+            calls: list[Callable[[], Awaitable[object]]] = [
+                lambda: batches.create(new_batch(), new_items()),
+                lambda: batches.load("monday"),
+                lambda: batches.find("f1"),
+                lambda: batches.history(),
+                lambda: batches.items("monday"),
+                lambda: batches.begin("monday", 1, attempt=1, relaunch_id="r", at=T0),
+                lambda: batches.finish("monday", 1, LAUNCHED, attempt=1, at=T0),
+                lambda: batches.counts("monday"),
+                lambda: batches.hold("monday", "me", at=T0, until=T0 + 1),
+                lambda: batches.let_go("monday", "me"),
+                lambda: batches.change(
+                    "monday", BatchState.ENDED, only_from=frozenset(BatchState), at=T0
+                ),
+                lambda: batches.prune(before=T0 + 1),
+            ]
+            await asyncio.to_thread(postgres_server.stop)
+            try:
+                answers = await asyncio.gather(*(call() for call in calls), return_exceptions=True)
+            finally:
+                await asyncio.to_thread(postgres_server.start)
+            assert [type(answer) for answer in answers] == [StoreUnavailable] * len(calls)
+            for call in calls:
+                await patiently(call)
+            assert await batches.history() == ()
 
     asyncio.run(scenario())
 

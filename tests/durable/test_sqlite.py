@@ -6,18 +6,20 @@ import asyncio
 import sqlite3
 import stat
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from orchestrator.durable.sqlite import SQLiteRunStore, opening
+from orchestrator.durable.batches import BatchState, Item
+from orchestrator.durable.sqlite import SQLiteRunStore, batch_statements, opening
 from orchestrator.durable.store import Filter, StoredRun
 from orchestrator.errors import StoreIncompatible, StoreUnavailable
 from orchestrator.machine.vocabulary import State
 from tests.contract.stores import T0, after, begun, ended, new_run, next_step
+from tests.contract.test_batch_stores import LAUNCHED, new_batch, new_items
 
 
 class TracedStore(SQLiteRunStore):
@@ -324,6 +326,118 @@ def test_a_lock_that_lasts_makes_the_store_unavailable_and_no_longer(
         await store.append(next_step(stored))
 
     using(store, use)
+
+
+def test_batches_that_can_not_be_changed_for_a_lock_are_changed_by_the_same_calls_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "PATIENCE", 0.01)
+    store = SQLiteRunStore(tmp_path / "runs.db")
+    batches = store.batches
+    calls: list[Callable[[], Coroutine[Any, Any, object]]] = [
+        lambda: batches.create(new_batch(), new_items()),
+        lambda: batches.begin("monday", 1, attempt=1, relaunch_id="r", at=T0),
+        lambda: batches.finish("monday", 1, LAUNCHED, attempt=1, at=T0),
+        lambda: batches.hold("monday", "me", at=T0, until=T0 + 1),
+        lambda: batches.let_go("monday", "me"),
+        lambda: batches.change("monday", BatchState.ENDED, only_from=frozenset(BatchState), at=T0),
+        lambda: batches.prune(before=T0 + 1),
+    ]
+
+    async def use() -> None:
+        await store.open()
+        with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+            for call in calls:
+                other.execute("BEGIN IMMEDIATE")
+                with pytest.raises(StoreUnavailable, match="locked"):
+                    await call()
+                other.execute("ROLLBACK")
+                await call()
+        assert await batches.history() == ()
+
+    using(store, use)
+
+
+def test_a_batch_that_does_not_fit_on_the_disk_is_not_stored_in_part(tmp_path: Path) -> None:
+    store = TracedStore(tmp_path / "runs.db", first="PRAGMA max_page_count = 60")
+
+    async def use() -> None:
+        await store.batches.create(new_batch("small", 3), new_items())
+        with pytest.raises(StoreUnavailable, match="full"):
+            await store.batches.create(new_batch(total=5000), new_items(5000))
+        assert [batch.batch_id for batch in await store.batches.history()] == ["small"]
+
+    using(store, use)
+    assert rows_of(store.path, "SELECT count(*) FROM batch_items") == [(3,)]
+
+
+def test_nobody_of_a_batch_is_left_in_any_file_after_pruning(tmp_path: Path) -> None:
+    store = SQLiteRunStore(tmp_path / "runs.db")
+
+    def is_there() -> bool:
+        return any(b"unmistakable" in file.read_bytes() for file in tmp_path.iterdir())
+
+    async def use() -> None:
+        item = Item(number=1, user_id="unmistakable", lab_profile_id=7)
+        await store.batches.create(new_batch(total=1, ended_at=T0), [item])
+        assert is_there()
+        assert await store.batches.prune(before=T0 + 1) == 1
+        assert not is_there()
+
+    using(store, use)
+
+
+def test_items_that_begin_while_the_thread_is_busy_cost_one_commit(tmp_path: Path) -> None:
+    store = TracedStore(tmp_path / "runs.db")
+
+    async def use() -> None:
+        await store.batches.create(new_batch(total=40), new_items(40))
+        go_on = await store.held_up()
+        before = store.commits()
+        begun = [
+            asyncio.create_task(
+                store.batches.begin("monday", n, attempt=1, relaunch_id=f"r{n}", at=T0)
+            )
+            for n in range(1, 41)
+        ]
+        await asyncio.sleep(0)
+        go_on.set()
+        assert all(await asyncio.gather(*begun))
+        await store.holding
+        assert store.commits() == before + 2
+
+    using(store, use)
+
+
+@pytest.mark.parametrize(
+    ("asked", "searched"),
+    [
+        ({"begun": False, "ended": None}, "batch=? AND standing=? AND number>?"),
+        ({"begun": None, "ended": False}, "batch=? AND standing=? AND number>?"),
+        ({"begun": True, "ended": False}, "batch=? AND standing=? AND number>?"),
+        ({"begun": None, "ended": True}, "batch=? AND number>?"),
+        ({"begun": None, "ended": None}, "batch=? AND number>?"),
+    ],
+)
+def test_items_are_found_in_order_and_counted_by_an_index(
+    tmp_path: Path, asked: dict[str, Any], searched: str
+) -> None:
+    with closing(opening.connect(tmp_path / "runs.db")) as connection:
+
+        def plan(query: str, values: Sequence[Any]) -> list[str]:
+            found = connection.execute(f"EXPLAIN QUERY PLAN {query}", values).fetchall()
+            return [line[3] for line in found if "batch_items" in line[3] or "ORDER" in line[3]]
+
+        searches = plan(*batch_statements.items(1, after=5, limit=10, **asked))
+        counting = plan(batch_statements.COUNTS, (1,))
+    several = asked == {"begun": None, "ended": False}
+    # What is sorted are two times ten at most.
+    assert any("ORDER BY" in line for line in searches) == several
+    found = [line for line in searches if "ORDER BY" not in line]
+    assert len(found) == (2 if several else 1)
+    assert all(searched in line for line in found)
+    assert len(counting) == 1
+    assert "COVERING INDEX batch_items_by_standing" in counting[0]
 
 
 def test_a_full_disk_stores_nothing_of_what_was_to_be_committed_together(tmp_path: Path) -> None:

@@ -83,7 +83,9 @@ def items(
             these += " AND attempt > 0"
         return f"{these} {order}", (batch, after, limit)
     # Each standing is read in order from the index, and no more of it than is asked for.
-    each = f"SELECT * FROM ({these} AND standing = ? {order})"
-    query = " UNION ALL ".join([each] * len(standings))
+    one = f"{these} AND standing = ? {order}"
     values = [value for s in standings for value in (batch, after, s, limit)]
-    return f"{query} {order}", (*values, limit)
+    if len(standings) == 1:
+        return one, tuple(values)
+    several = " UNION ALL ".join([f"SELECT * FROM ({one})"] * len(standings))
+    return f"{several} {order}", (*values, limit)
