@@ -77,6 +77,11 @@ class BatchRun:
         """The batch as it was last seen."""
         return self._batch
 
+    @property
+    def holds(self) -> bool:
+        """Whether it carries the batch out, and does not follow somebody who does."""
+        return self._batch.holder == self._holder
+
     def stop(self, reason: str = "stopped") -> None:
         """Begin no item any more; what is in flight comes to its end."""
         if self._stop_reason is None:

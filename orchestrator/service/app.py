@@ -12,7 +12,12 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from orchestrator.service import events, health, labs, metrics_route, relaunches, webhooks
-from orchestrator.service.boundary import Boundary, Guard
+from orchestrator.service.access.door import service_key
+from orchestrator.service.batches import events as batch_events
+from orchestrator.service.batches import report as batch_report
+from orchestrator.service.batches import routes as batches
+from orchestrator.service.batches.keeper import Keeper
+from orchestrator.service.boundary import Boundary, Guard, Larger
 from orchestrator.service.button import routes as button
 from orchestrator.service.parts import ServiceParts
 from orchestrator.service.problems import answer_problems
@@ -32,9 +37,16 @@ def create_app(parts: ServiceParts, *, extra_routers: Iterable[APIRouter] = ()) 
     @contextlib.asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
         await parts.relauncher.resume_all()
-        yield
+        async with keeper.at_work():
+            yield
 
-    options = parts.options
+    options, keeper = parts.options, Keeper(parts)
+    batch = Larger(
+        path="/batches",
+        largest=options.largest_batch,
+        slowest=options.slowest_batch,
+        admit=lambda request: service_key(request, parts),
+    )
     app = FastAPI(
         title="lab-relaunch",
         version=_version(),
@@ -64,11 +76,19 @@ def create_app(parts: ServiceParts, *, extra_routers: Iterable[APIRouter] = ()) 
                 ],
                 expose_headers=["ETag", "Location", "Retry-After"],
             ),
-            Middleware(Boundary, largest=options.largest_body, slowest=options.slowest_body),
+            Middleware(
+                Boundary,
+                largest=options.largest_body,
+                slowest=options.slowest_body,
+                larger=batch,
+            ),
         ],
     )
-    app.state.parts = parts
-    modules = (relaunches, events, labs, webhooks, health, metrics_route, button)
+    app.state.parts, app.state.keeper = parts, keeper
+    modules = (
+        relaunches, events, batches, batch_events, batch_report, labs, webhooks, health,
+        metrics_route, button,
+    )  # fmt: skip
     routers = [*(module.router for module in modules), *extra_routers]
     for router in routers:
         app.include_router(router)

@@ -1,7 +1,8 @@
 """The outermost layers: what comes in is bounded, what goes out is guarded, nothing escapes unseen.
 
 * A request's head is taken up to a size. A body is read whole before anybody looks at it, up to a
-  size and within a time; one that breaks off reaches nobody.
+  size and within a time; one that breaks off reaches nobody. Where a route takes more, nothing
+  beyond the ordinary size is read for whoever may not use that route.
 * Every answer carries the headers that keep browsers from guessing, framing, caching and referring.
 * An error that nobody expected is logged by its kind and place, without values, and told as such.
 * Each request is logged by its route's template: no path, query or header as it was sent. Only the
@@ -14,11 +15,14 @@ import asyncio
 import re
 import time
 import traceback
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from orchestrator.errors import RelaunchError
 from orchestrator.logs import get_logger
 from orchestrator.service.problems import problem, problem_of, unexpected
 from orchestrator.service.refusals import BodyTooLarge, Refused
@@ -90,16 +94,32 @@ class Guard:
             _log.warning("origin_not_allowed", origin=origin)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Larger:
+    """The one route that takes larger bodies, and for them more time; ``POST`` to ``path``.
+
+    ``admit`` raises for whoever may not use it.
+    """
+
+    path: str
+    largest: int
+    slowest: float
+    admit: Callable[[Request], Awaitable[object]]
+
+
 class Boundary:
     """Inside of CORS, so that pages can read its refusals too: bodies, and errors of ours.
 
     ``largest`` in bytes, ``slowest`` in seconds.
     """
 
-    def __init__(self, app: ASGIApp, *, largest: int, slowest: float) -> None:
+    def __init__(
+        self, app: ASGIApp, *, largest: int, slowest: float, larger: Larger | None = None
+    ) -> None:
         self._app = app
         self._largest = largest
         self._slowest = slowest
+        self._larger = larger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -111,14 +131,16 @@ class Boundary:
             await problem(431, "head_too_large", detail, headers=_NO_MORE)(scope, receive, send)
             return
         try:
-            async with asyncio.timeout(self._slowest):
-                body = await self._body(Headers(scope=scope), receive)
+            async with asyncio.timeout(self._slowest) as time_left:
+                body = await self._body(scope, receive, time_left)
         except TimeoutError:
             detail = "The request's body did not come in time. Nothing was done."
             await problem(408, "request_timeout", detail, headers=_NO_MORE)(scope, receive, send)
             return
-        except BodyTooLarge as error:
-            await problem_of(error)(scope, receive, send)
+        except RelaunchError as error:
+            answer = problem_of(error)
+            answer.headers.update(_NO_MORE)
+            await answer(scope, receive, send)
             return
         if body is None:
             return
@@ -136,28 +158,41 @@ class Boundary:
             if not has_begun:
                 await unexpected()(scope, receive, send)
 
-    async def _body(self, headers: Headers, receive: Receive) -> bytes | None:
+    async def _body(
+        self, scope: Scope, receive: Receive, time_left: asyncio.Timeout
+    ) -> bytes | None:
         """The body; ``None`` if its sender has left."""
-        length = headers.get("content-length", "0")
-        if not length.isdecimal() or len(length) > 18 or int(length) > self._largest:
-            raise self._too_large()
+        length = Headers(scope=scope).get("content-length", "0")
+        if not length.isdecimal() or len(length) > 18:
+            raise _too_large(self._largest)
         chunks: list[bytes] = []
-        size = 0
-        while True:
+        size, expected, largest, is_whole = 0, int(length), self._largest, False
+        while not is_whole or size > largest:
+            if max(size, expected) > largest:
+                if largest != self._largest:
+                    raise _too_large(largest)
+                largest = await self._more(scope, receive, time_left)
+                continue
             message = await receive()
             if message["type"] != "http.request":
                 return None
             chunks.append(message.get("body", b""))
             size += len(chunks[-1])
-            if size > self._largest:
-                raise self._too_large()
-            if not message.get("more_body"):
-                return b"".join(chunks)
+            is_whole = not message.get("more_body")
+        return b"".join(chunks)
 
-    def _too_large(self) -> Refused:
-        return BodyTooLarge(
-            f"The body is larger than {self._largest} bytes. Nothing was done.", _NO_MORE
-        )
+    async def _more(self, scope: Scope, receive: Receive, time_left: asyncio.Timeout) -> int:
+        """How many bytes this request may have beyond the ordinary; it gets the time for them."""
+        larger = self._larger
+        if larger is None or (scope["method"], scope["path"]) != ("POST", larger.path):
+            raise _too_large(self._largest)
+        await larger.admit(Request(scope, receive))
+        time_left.reschedule(asyncio.get_running_loop().time() + larger.slowest)
+        return larger.largest
+
+
+def _too_large(largest: int) -> Refused:
+    return BodyTooLarge(f"The body is larger than {largest} bytes. Nothing was done.")
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

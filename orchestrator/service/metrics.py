@@ -108,6 +108,18 @@ class Metrics:
             registry=registry,
         )
 
+        self._batches = Gauge(
+            "lab_relaunch_batches",
+            "Batches that this process carries out.",
+            registry=registry,
+        )
+        self._batch_items = Counter(
+            "lab_relaunch_batch_items",
+            "Learners of batches carried out in this process who have come to an end, by outcome.",
+            ["outcome"],
+            registry=registry,
+        )
+
     # --- calls, webhooks, streams -----------------------------------------------------------
 
     def call(self, operation: str, result: str, seconds: float, *, answered: bool) -> None:
@@ -131,6 +143,16 @@ class Metrics:
         """An event stream is open."""
         with self._streams.track_inprogress():
             yield
+
+    @contextlib.contextmanager
+    def batch(self) -> Iterator[None]:
+        """A batch is carried out."""
+        with self._batches.track_inprogress():
+            yield
+
+    def batch_item(self, outcome: str) -> None:
+        """A learner of a batch has come to an end."""
+        self._batch_items.labels(outcome).inc()
 
     # --- relaunches -------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from orchestrator.clocks import AsyncSystemClock
+from orchestrator.durable.batches import Pace
 from orchestrator.durable.store import RunStore
 from orchestrator.machine.run import Policy
 from orchestrator.ports import AsyncClock, AsyncPlatform
@@ -26,7 +27,8 @@ class ServiceOptions:
 
     ``public_url`` is how pages reach it (no slash at its end); ``allowed_origins`` the origins of
     the pages that may; ``webhook_secrets`` what a webhook must bring (none: no webhook is let in);
-    ``largest_body`` in bytes, ``slowest_body`` in seconds; a silent stream gives a sign every
+    ``largest_body`` in bytes, ``slowest_body`` in seconds, ``largest_batch`` and ``slowest_batch``
+    those of a batch; a silent stream gives a sign every
     ``heartbeat_seconds``, and after ``retry_milliseconds`` a client whose stream broke comes again.
     """
 
@@ -35,6 +37,8 @@ class ServiceOptions:
     webhook_secrets: tuple[str, ...] = field(default=(), repr=False)
     largest_body: int = 65_536
     slowest_body: float = 10.0
+    largest_batch: int = 8_388_608
+    slowest_batch: float = 60.0
     heartbeat_seconds: float = 15.0
     retry_milliseconds: int = 1000
 
@@ -43,8 +47,8 @@ class ServiceOptions:
 class ServiceParts:
     """See the module's docstring. ``platform`` is the one that ``relauncher`` calls.
 
-    ``policy`` is what a relaunch may do unless a service key says otherwise; ``draining`` is set
-    once the service is about to stop.
+    ``policy`` is what a relaunch may do, and ``pace`` how fast a batch goes, unless a service key
+    says otherwise; ``draining`` is set once the service is about to stop.
     """
 
     relauncher: AsyncRelauncher
@@ -52,6 +56,7 @@ class ServiceParts:
     store: RunStore
     authority: Authority
     policy: Policy = field(default_factory=Policy)
+    pace: Pace = field(default_factory=Pace)
     knowledge: Knowledge = field(default_factory=Knowledge)
     limits: CallerLimits = field(default_factory=CallerLimits)
     metrics: Metrics = field(default_factory=Metrics)

@@ -2,7 +2,8 @@
 
 ``type`` is a URN made of the code, ``detail`` the plain sentence for people; further members are
 what a program may need: the field of a bad request, the relaunch that is in the way. A value that
-was sent is named by its place and never repeated; of many wrong values the first few are named.
+was sent is named by its place and never repeated; of many wrong values the first few are named, of
+the rows of a batch a thousand.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ _STATUS: tuple[tuple[type[errors.RelaunchError], int], ...] = (
     (errors.InvalidRequest, 422),
     (errors.RelaunchInFlight, 409),
     (errors.UnknownRelaunch, 404),
+    (errors.UnknownBatch, 404),
     (errors.StoreError, 503),
     (errors.HeldBack, 503),
     (errors.RateLimited, 503),
@@ -37,7 +39,9 @@ _STATUS: tuple[tuple[type[errors.RelaunchError], int], ...] = (
 #: Seconds after which it is worth to ask again where nobody said when.
 _AGAIN = 2.0
 #: How many wrong values are named, and how much of a place, which may be a name that was sent.
-_MOST_NAMED, _LONGEST_PLACE = 20, 100
+_MOST_NAMED, _MOST_ROWS, _LONGEST_PLACE = 20, 1000, 100
+#: How the place of a learner in a batch begins.
+_ROW = "learners["
 
 _SAID = {
     400: "The body cannot be read as JSON. Nothing was done.",
@@ -75,6 +79,8 @@ def problem_of(error: errors.RelaunchError) -> Response:
         raise error
     headers = {}
     members: dict[str, Any] = {}
+    if isinstance(error, errors.InvalidBatch):
+        return _wrong([(field, problem.rstrip(".")) for field, problem in error.problems])
     if isinstance(error, errors.InvalidRequest):
         members["field"] = error.field
     if status == 503:
@@ -104,18 +110,7 @@ def answer_problems(app: FastAPI, routes: Sequence[BaseRoute] = ()) -> None:
     async def invalid(request: Request, error: Exception) -> Response:
         if not isinstance(error, RequestValidationError):
             raise error
-        found = error.errors()
-        named = [
-            {"field": _place(one["loc"]), "problem": str(one["msg"])} for one in found[:_MOST_NAMED]
-        ]
-        field, said = named[0]["field"], named[0]["problem"]
-        return problem(
-            422,
-            errors.InvalidRequest.code,
-            f"{field}: {said}. Nothing was called; correct it and try again.",
-            field=field,
-            errors=named,
-        )
+        return _wrong([(_place(one["loc"]), str(one["msg"])) for one in error.errors()])
 
     async def http(request: Request, error: Exception) -> Response:
         if not isinstance(error, HTTPException):
@@ -134,8 +129,28 @@ def answer_problems(app: FastAPI, routes: Sequence[BaseRoute] = ()) -> None:
     app.add_exception_handler(HTTPException, http)
 
 
+def _wrong(found: Sequence[tuple[str, str]]) -> Response:
+    """The answer that names what is wrong: (field, problem)."""
+    rows = [one for one in found if one[0].startswith(_ROW)][:_MOST_ROWS]
+    named = [one for one in found if not one[0].startswith(_ROW)][:_MOST_NAMED] + rows
+    field, said = named[0]
+    more = f" And {len(found) - 1:,} more." if len(found) > 1 else ""
+    return problem(
+        422,
+        errors.InvalidRequest.code,
+        f"{field}: {said}.{more} Nothing was called; correct it and try again.",
+        field=field,
+        errors=[{"field": field, "problem": said} for field, said in named],
+        error_count=len(found),
+    )
+
+
 def _place(location: Sequence[object]) -> str:
-    return ".".join(str(part) for part in location)[:_LONGEST_PLACE]
+    """Where it is, as one would write it: ``query.limit``, ``learners[3].user_id``."""
+    in_body = location[0] == "body" and isinstance(location[-1], str) and len(location) > 1
+    parts = location[1:] if in_body or location[1:2] == ("learners",) else location
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
+    return place.removeprefix(".")[:_LONGEST_PLACE]
 
 
 def _allowed(routes: Sequence[BaseRoute], path: str) -> str:

@@ -9,6 +9,10 @@
         ├── Forbidden       forbidden          403  known, but not allowed to do this
         ├── NotFound        not_found          404  not there, or not for this caller
         ├── Conflict        relaunch_in_flight 409 another lab's is in flight; says what may be done
+        ├── BatchInTheWay                      409  of a batch with that id; says why
+        │   ├── BatchIdTaken batch_id_taken    409  it is another request's
+        │   ├── BatchAborted batch_aborted     409  it is never gone on with
+        │   └── BatchElsewhere batch_elsewhere 409  it was not begun by the service
         ├── BodyTooLarge    body_too_large     413
         ├── TooMany         too_many_requests  429  of this caller; ``Retry-After`` says when
         ├── KeySetUnavailable key_set_unavailable 503  no public key of the LMS can be had
@@ -78,6 +82,44 @@ class Conflict(Refused):
 
     code = RelaunchInFlight.code
     status = 409
+
+
+class BatchInTheWay(Refused):
+    """The batch with this id cannot be what was asked for; ``batch_id`` names it."""
+
+    status = 409
+    _said: ClassVar[str] = ""
+
+    def __init__(self, batch_id: str) -> None:
+        super().__init__(
+            f"{self._said} Nothing was changed by this.", members={"batch_id": batch_id}
+        )
+
+
+class BatchIdTaken(BatchInTheWay):
+    """The batch with this id was asked for by another request."""
+
+    code = "batch_id_taken"
+    _said = "Another request has made the batch of this id; take a new one, or resume that."
+
+
+class BatchAborted(BatchInTheWay):
+    """The batch was aborted, which is for good."""
+
+    code = "batch_aborted"
+    _said = (
+        "The batch was aborted, which is for good; ask for the learners that are left in a new one."
+    )
+
+
+class BatchElsewhere(BatchInTheWay):
+    """The batch is carried out by whoever began it; the service may only stop and abort it."""
+
+    code = "batch_elsewhere"
+    _said = (
+        "The batch was not begun by the service, which carries out its own alone. Resume it where "
+        "it was begun (relaunch batch resume), or ask for it here under another batch_id."
+    )
 
 
 class BodyTooLarge(Refused):

@@ -20,6 +20,7 @@ from orchestrator.service.refusals import Conflict, Draining, Forbidden, NotFoun
 from orchestrator.service.representations import (
     PLAIN,
     USER_ID,
+    LaunchParametersAsked,
     PolicyAsked,
     Relaunch,
     RelaunchAsked,
@@ -38,7 +39,7 @@ _KEPT_TO_ITSELF = {"Cache-Control": "private, no-cache"}
 #: But for this, which only forbids: the learner has confirmed which lab ends, or that none does.
 _ONLY_NAMED = PolicyAsked.model_validate({"choose": "named"})
 #: What a learner's browser may not decide: the LMS's token or the service's settings do.
-_NOT_FOR_LEARNERS = ("parameters", "policy", "note", "priority", "on_conflict")
+_NOT_FOR_LEARNERS = ("parameters", "policy", "launch", "note", "priority", "on_conflict")
 
 
 @router.post(
@@ -137,7 +138,7 @@ async def get_relaunch(
     """A relaunch as it stands; poll with ``If-None-Match`` where streams don't get through."""
     stored = await visible(relaunch_id, ours, caller)
     tag = _tag(stored)
-    if if_none_match is not None and _is_known(tag, if_none_match):
+    if if_none_match is not None and is_known(tag, if_none_match):
         return Response(status_code=304, headers={"ETag": tag, **_KEPT_TO_ITSELF})
     response.headers["ETag"] = tag
     response.headers.update(_KEPT_TO_ITSELF)
@@ -182,7 +183,7 @@ def _tag(stored: StoredRun) -> str:
     return f'W/"{stored.version}"'
 
 
-def _is_known(tag: str, if_none_match: str) -> bool:
+def is_known(tag: str, if_none_match: str) -> bool:
     """Weakly compared (RFC 9110): a proxy may have made it a weak or a strong one."""
     known = {one.strip().removeprefix("W/") for one in if_none_match.split(",")}
     return "*" in known or tag.removeprefix("W/") in known
@@ -213,14 +214,9 @@ def _understood(
                 )
         options["parameters"] = caller.parameters
         return user_id, options
-    if policy.allow_exam and not (ours.policy.allow_exam or caller.may(Scope.ADMIN)):
-        raise Forbidden(
-            "policy.allow_exam: needs the scope admin, for it may destroy a graded attempt. "
-            "Nothing was done."
-        )
+    check_exams(policy, caller, ours)
     if asked.parameters is not None:
-        given = asked.parameters.model_dump()
-        options["parameters"] = LaunchParameters(**given | {"role_ids": tuple(given["role_ids"])})
+        options["parameters"] = parameters_of(asked.parameters)
     if asked.note is not None:
         options["note"] = asked.note
     if asked.priority is not None:
@@ -230,8 +226,25 @@ def _understood(
     return user_id, options
 
 
+def check_exams(policy: Policy, caller: Caller, ours: ServiceParts) -> None:
+    """Raises ``Forbidden`` if exams may end by the policy and the caller may not say that."""
+    if policy.allow_exam and not (ours.policy.allow_exam or caller.may(Scope.ADMIN)):
+        raise Forbidden(
+            "policy.allow_exam: needs the scope admin, for it may destroy a graded attempt. "
+            "Nothing was done."
+        )
+
+
+def parameters_of(asked: LaunchParametersAsked) -> LaunchParameters:
+    """What goes with the launch, as the library has it."""
+    given = asked.model_dump()
+    return LaunchParameters(**given | {"role_ids": tuple(given["role_ids"])})
+
+
 def _policy(asked: RelaunchAsked, policy: Policy) -> Policy:
     changes: dict[str, Any] = {}
+    if asked.launch is not None:
+        changes["launch"] = asked.launch
     if asked.displace_instance_id is not None:
         # Nor one that takes the slot meanwhile, unless the caller leaves that to the relaunch.
         changes |= {"displace_instance_id": asked.displace_instance_id, "max_recancels": 0}

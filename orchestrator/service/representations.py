@@ -20,44 +20,46 @@ from orchestrator.machine.run import (
 )
 from orchestrator.requests import OnConflict
 
-_LARGEST_INT32 = 2**31 - 1
+LARGEST_INT32 = 2**31 - 1
 #: The largest that is one as a float as well, which OpenAPI makes of it.
 LARGEST_INT64 = 2**63 - 1024
 #: Longer texts are none of the platform's.
-_LONGEST = 1000
+LONGEST = 1000
 #: As the library checks them: no control characters, and in a learner's id not spaces alone.
 PLAIN = r"^[^\x00-\x1F\x7F]*$"
 USER_ID = r"^[^\x00-\x1F\x7F]*[^\x00-\x1F\x7F\s][^\x00-\x1F\x7F]*$"
 
 
-class _Asked(BaseModel):
+class Asked(BaseModel):
+    """Something that is asked for: nothing unknown is taken, and no value is bent to fit."""
+
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, strict=True)
 
 
-class LaunchParametersAsked(_Asked):
+class LaunchParametersAsked(Asked):
     """What goes with the launch; see ``orchestrator.LaunchParameters``."""
 
-    first_name: str | None = Field(None, max_length=_LONGEST)
-    last_name: str | None = Field(None, max_length=_LONGEST)
-    email: str | None = Field(None, max_length=_LONGEST)
-    class_id: str | None = Field(None, max_length=_LONGEST)
+    first_name: str | None = Field(None, max_length=LONGEST)
+    last_name: str | None = Field(None, max_length=LONGEST)
+    email: str | None = Field(None, max_length=LONGEST)
+    class_id: str | None = Field(None, max_length=LONGEST)
     can_be_marked_complete: bool | None = None
-    tag: str | None = Field(None, max_length=_LONGEST, pattern=PLAIN)
-    ip_address: str | None = Field(None, max_length=_LONGEST)
-    region_id: int | None = Field(None, ge=0, le=_LARGEST_INT32)
-    role_ids: list[Annotated[int, Field(ge=0, le=_LARGEST_INT32)]] = Field(
+    tag: str | None = Field(None, max_length=LONGEST, pattern=PLAIN)
+    ip_address: str | None = Field(None, max_length=LONGEST)
+    region_id: int | None = Field(None, ge=0, le=LARGEST_INT32)
+    role_ids: list[Annotated[int, Field(ge=0, le=LARGEST_INT32)]] = Field(
         default_factory=list, max_length=100
     )
     variables: dict[str, str] = Field(default_factory=dict, max_length=100)
-    max_saved_labs: int | None = Field(None, ge=0, le=_LARGEST_INT32)
-    max_active_labs: int | None = Field(None, ge=0, le=_LARGEST_INT32)
-    lang: str | None = Field(None, max_length=_LONGEST)
-    instructions_id: str | None = Field(None, max_length=_LONGEST)
-    duration_minutes: int | None = Field(None, ge=0, le=_LARGEST_INT32)
-    last_activity_timeout_minutes: int | None = Field(None, ge=0, le=_LARGEST_INT32)
+    max_saved_labs: int | None = Field(None, ge=0, le=LARGEST_INT32)
+    max_active_labs: int | None = Field(None, ge=0, le=LARGEST_INT32)
+    lang: str | None = Field(None, max_length=LONGEST)
+    instructions_id: str | None = Field(None, max_length=LONGEST)
+    duration_minutes: int | None = Field(None, ge=0, le=LARGEST_INT32)
+    last_activity_timeout_minutes: int | None = Field(None, ge=0, le=LARGEST_INT32)
 
 
-class PolicyAsked(_Asked):
+class PolicyAsked(Asked):
     """What this relaunch may do, where it differs from the service's settings."""
 
     probe: bool | None = None
@@ -73,7 +75,7 @@ class PolicyAsked(_Asked):
     deadline_seconds: float | None = Field(None, gt=0, le=86_400)
 
 
-class RelaunchAsked(_Asked):
+class RelaunchAsked(Asked):
     """A relaunch to be begun. A learner token may only say the lab, and which lab makes room."""
 
     model_config = ConfigDict(
@@ -95,11 +97,11 @@ class RelaunchAsked(_Asked):
     user_id: str | None = Field(
         None,
         min_length=1,
-        max_length=_LONGEST,
+        max_length=LONGEST,
         pattern=USER_ID,
         description="The learner; a learner token's own if left out.",
     )
-    lab_profile_id: int = Field(gt=0, le=_LARGEST_INT32, description="The lab to launch.")
+    lab_profile_id: int = Field(gt=0, le=LARGEST_INT32, description="The lab to launch.")
     displace_instance_id: int | None = Field(
         None,
         gt=0,
@@ -108,8 +110,11 @@ class RelaunchAsked(_Asked):
     )
     parameters: LaunchParametersAsked | None = None
     policy: PolicyAsked | None = None
+    launch: bool | None = Field(
+        None, description="False: only end the lab, and wait until its slot is free."
+    )
     note: str | None = Field(
-        None, max_length=_LONGEST, pattern=PLAIN, description="Goes with the cancel."
+        None, max_length=LONGEST, pattern=PLAIN, description="Goes with the cancel."
     )
     priority: Literal["button", "bulk"] | None = Field(
         None, description="Who begins first where not all can."
@@ -179,7 +184,7 @@ class Relaunch(BaseModel):
     lab_instance_id: int | None = Field(description="The instance that the step is about.")
     ending_instance_id: int | None = Field(description="The lab instance that makes room.")
     outcome: str | None = Field(
-        description="launched, reused, choose, refused, failed, timed_out or aborted."
+        description="launched, reused, freed, choose, refused, failed, timed_out or aborted."
     )
     reason: str | None = Field(description="A stable code, or null for a plain success.")
     url: str | None = Field(description="Enters the lab, once.")
@@ -343,7 +348,7 @@ _SAID = {
     403: "The caller may not do this, or not say that.",
     404: "There is no such thing, or not for this caller.",
     408: "The body did not come in time.",
-    409: "Another lab's relaunch is in flight for the learner.",
+    409: "Something is in the way; `code` says what.",
     413: "The body is too large.",
     422: "A value was refused; `field` names it.",
     429: "Too many requests of this caller.",

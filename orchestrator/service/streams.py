@@ -16,10 +16,14 @@ from typing import Any
 from orchestrator.ports import AsyncClock
 
 
-def event(name: str, sequence: int, data: Any) -> bytes:
-    """One event in the wire format; JSON has no line breaks in it."""
+def event(name: str, sequence: int | None, data: Any) -> bytes:
+    """One event in the wire format; JSON has no line breaks in it.
+
+    Without a ``sequence`` the client goes on saying that of the event before it.
+    """
     text = json.dumps(data, separators=(",", ":"))
-    return f"event: {name}\nid: {sequence}\ndata: {text}\n\n".encode()
+    place = "" if sequence is None else f"id: {sequence}\n"
+    return f"event: {name}\n{place}data: {text}\n\n".encode()
 
 
 def opening(retry_milliseconds: int) -> bytes:

@@ -13,7 +13,7 @@ from orchestrator import LaunchParameters, Policy
 from orchestrator.durable.memory import MemoryRunStore
 from orchestrator.errors import StoreUnavailable
 from orchestrator.service.access.callers import Scope
-from orchestrator.service.representations import LaunchParametersAsked, PolicyAsked
+from orchestrator.service.representations import LaunchParametersAsked, PolicyAsked, RelaunchAsked
 from orchestrator.testing.virtual import run_virtual
 from tests.service.world import KEYS, NEW, OLD, Within, bearer, learner
 
@@ -148,6 +148,7 @@ def test_a_token_acts_for_its_learner_and_labs_alone(
         ("parameters", {}),
         ("policy", {"allow_exam": True}),
         ("policy", {}),
+        ("launch", False),
         ("note", "mine"),
         ("priority", "button"),
         ("on_conflict", "supersede"),
@@ -189,6 +190,7 @@ def test_all_that_a_key_may_say_arrives() -> None:
                 "displace_instance_id": 5001,
                 "parameters": {"first_name": "Ada", "role_ids": [3], "variables": {"a": "b"}},
                 "policy": {"if_running": "reuse", "deadline_seconds": 60, "max_recancels": 3},
+                "launch": False,
                 "note": "why",
                 "priority": "bulk",
             }
@@ -200,7 +202,11 @@ def test_all_that_a_key_may_say_arrives() -> None:
                 first_name="Ada", role_ids=(3,), variables={"a": "b"}
             )
             assert run.policy == Policy(
-                if_running="reuse", deadline_seconds=60, max_recancels=3, displace_instance_id=5001
+                if_running="reuse",
+                deadline_seconds=60,
+                max_recancels=3,
+                displace_instance_id=5001,
+                launch=False,
             )
             assert (run.note, stored.priority.name) == ("why", "BULK")
 
@@ -210,8 +216,10 @@ def test_all_that_a_key_may_say_arrives() -> None:
 def test_what_may_be_asked_is_what_the_library_takes() -> None:
     parameters = {f.name for f in fields(LaunchParameters)}
     assert set(LaunchParametersAsked.model_fields) == parameters
-    policy = {f.name for f in fields(Policy)} - {"displace_instance_id"}
-    assert set(PolicyAsked.model_fields) == policy
+    policy = {f.name for f in fields(Policy)}
+    beside = {"displace_instance_id", "launch"}
+    assert set(PolicyAsked.model_fields) == policy - beside
+    assert beside < set(RelaunchAsked.model_fields)
 
 
 def test_a_key_names_the_learner() -> None:

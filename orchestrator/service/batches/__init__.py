@@ -1,0 +1,1 @@
+"""Batches over HTTP, for service keys: asked for, carried out here, followed, and reported."""
