@@ -90,8 +90,8 @@ class SQLiteBatchStore:
     ) -> tuple[StoredItem, ...]:
         """The items that fit; between two questions others get their turn."""
         found: list[StoredItem] = []
-        while limit is None or len(found) < limit:
-            some = _AT_ONCE if limit is None else min(_AT_ONCE, limit - len(found))
+        while True:
+            some = _AT_ONCE if limit is None else max(0, min(_AT_ONCE, limit - len(found)))
 
             def job(
                 db: sqlite3.Connection, after: int = after, some: int = some
@@ -101,12 +101,11 @@ class SQLiteBatchStore:
                     *sql.items(number, after=after, limit=some, begun=begun, ended=ended)
                 ).fetchall()
 
-            page = [rows.item_of(row) for row in await self._thread.read(job)]
-            found += page
-            if len(page) < some:
-                break
-            after = page[-1].item.number
-        return tuple(found)
+            page = await self._thread.read(job)
+            found += map(rows.item_of, page)
+            if not page or len(page) < some or len(found) == limit:
+                return tuple(found)
+            after = found[-1].item.number
 
     async def begin(
         self, batch_id: str, number: int, *, attempt: int, relaunch_id: str, at: float
