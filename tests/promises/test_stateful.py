@@ -40,6 +40,7 @@ class Relaunching(RuleBasedStateMachine):
         lab=st.sampled_from([OLD_LAB, NEW_LAB, EXAM, None]),
         if_running=st.sampled_from(["replace", "replace", "reuse"]),
         overlap=st.booleans(),
+        launch=st.sampled_from([True, True, False]),
     )
     def begin(
         self,
@@ -51,6 +52,7 @@ class Relaunching(RuleBasedStateMachine):
         lab: int | None,
         if_running: Any,
         overlap: bool,
+        launch: bool,
     ) -> None:
         readings = Readings(listing_drops=listing, same_profile_tearing_down=same, details_lag=lag)
         options = {"teardown": teardown, "max_active_per_user": limit}
@@ -60,10 +62,14 @@ class Relaunching(RuleBasedStateMachine):
         self.relauncher = Relauncher(
             SkillablePlatform(self.client),
             clock=self.world.clock,
-            policy=Policy(deadline_seconds=300, if_running=if_running, overlap=overlap),
+            policy=Policy(
+                deadline_seconds=300, if_running=if_running, overlap=overlap, launch=launch
+            ),
         )
+        self.launches = launch
         self.others: list[int] = []
-        self.take(self.relauncher.start(USER, NEW_LAB))
+        # What is to be freed must be running, else there is nothing to do.
+        self.take(self.relauncher.start(USER, NEW_LAB if launch else lab or NEW_LAB))
 
     def take(self, relaunch: Relaunch) -> None:
         self.relaunch = relaunch
@@ -146,6 +152,14 @@ class Relaunching(RuleBasedStateMachine):
     def never_two_labs(self) -> None:
         if hasattr(self, "relaunch"):
             assert len(self.ours()) <= 1
+
+    @invariant()
+    def never_a_launch_where_none_is_wanted(self) -> None:
+        if hasattr(self, "relaunch") and not self.launches:
+            asked = {request.operation for request in self.world.sandbox.ledger.requests}
+            assert not asked & {"launch", "resume", "labaccessurl"}
+            theirs = set(self.others) & set(self.world.sandbox.ledger.cancels())
+            assert theirs <= set(self.relaunch.run.known), "what came after the first look stays"
 
     @invariant()
     def never_a_protected_lab(self) -> None:
