@@ -7,13 +7,14 @@ bucket will be full again); ours is where the state is kept, and that the rate m
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import ConfigurationError
 from orchestrator.traffic.pace import Limits
+from orchestrator.traffic.rank import Rank
 
 if TYPE_CHECKING:
     from pyrate_limiter.abstracts.algorithm import TokenBucket
@@ -37,49 +38,57 @@ class Bucket:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
     """What came of asking: which of the calls may go (by position), and from when on the next
-    urgent call and the next poll may (Unix epoch seconds)."""
+    of each rank may (Unix epoch seconds)."""
 
     bucket: Bucket
     admitted: tuple[int, ...]
-    urgent_from: float
-    poll_from: float
+    free_from: Mapping[Rank, float]
 
 
-def take(bucket: Bucket, calls: Sequence[bool], *, rate: float, limits: Limits, at: float) -> Taken:
-    """Take a token for each call, in this order; ``True`` is an urgent one.
+def take(bucket: Bucket, calls: Sequence[Rank], *, rate: float, limits: Limits, at: float) -> Taken:
+    """Take a token for each call, in this order.
 
-    Polls leave the reserve alone, so that another process finds tokens for what is urgent.
+    Each rank leaves some tokens alone, so that another process finds some for a higher one.
     """
     algorithm, rates = _algorithm(), [_rate(rate, limits.burst)]
     now = int(at * 1000)
     state: tuple[float, ...] = (_full_at(bucket, rate, limits, now),)
-    needs = {True: 1, False: 1 + limits.reserved}
-    waits = dict.fromkeys(needs, 0.0)
+    needs = _needs(limits)
+    waits = dict.fromkeys(Rank, 0.0)
     admitted = []
-    for position, urgent in enumerate(calls):
-        if waits[urgent] > 0:
+    for position, rank in enumerate(calls):
+        if waits[rank] > 0:
             continue
-        _, verdict = algorithm.step(rates, state, now, needs[urgent])
+        _, verdict = algorithm.step(rates, state, now, needs[rank])
         if verdict.allowed:
             state, _ = algorithm.step(rates, state, now, 1)
             admitted.append(position)
         else:
-            waits[urgent] = _seconds(verdict.retry_after_ms)
-    for urgent in waits:
-        _, verdict = algorithm.step(rates, state, now, needs[urgent])
-        waits[urgent] = 0.0 if verdict.allowed else _seconds(verdict.retry_after_ms)
+            waits[rank] = _seconds(verdict.retry_after_ms)
+    for rank in Rank:
+        _, verdict = algorithm.step(rates, state, now, needs[rank])
+        waits[rank] = 0.0 if verdict.allowed else _seconds(verdict.retry_after_ms)
     after = Bucket(full_at=int(state[0]), rate=rate)
-    return Taken(
-        bucket=after,
-        admitted=tuple(admitted),
-        urgent_from=at + waits[True],
-        poll_from=at + waits[False],
-    )
+    free_from = {rank: at + wait for rank, wait in waits.items()}
+    return Taken(bucket=after, admitted=tuple(admitted), free_from=free_from)
 
 
 def emptied(*, rate: float, limits: Limits, at: float) -> Bucket:
     """A bucket that begins to fill at ``at``: the calls after it begin one by one."""
     return Bucket(full_at=int(at * 1_000_000) + int(limits.burst * 1_000_000 / rate), rate=rate)
+
+
+def _needs(limits: Limits) -> dict[Rank, int]:
+    """The tokens that must be there for a call of each rank, which takes one of them."""
+    poll = 1 + limits.reserved
+    # One that waits for the bucket to be full loses whatever fills while nobody asks.
+    most = max(poll, limits.burst - 1)
+    return {
+        Rank.BUTTON_URGENT: 1,
+        Rank.BUTTON_POLL: poll,
+        Rank.BULK_URGENT: min(poll + 1, most),
+        Rank.BULK_POLL: min(poll + 2, most),
+    }
 
 
 def _full_at(bucket: Bucket, rate: float, limits: Limits, now: int) -> int:

@@ -2,8 +2,8 @@
 
 * While nothing is limited, paused or out of order, a call passes without asking the shared state;
   that is looked at once in :data:`REFRESH` seconds at most.
-* Else it takes its place in the line: the urgent before polls, then by the priority of the
-  relaunch, then first come. One task asks the shared budget for the whole line at once.
+* Else it takes its place in the line: by :class:`~.rank.Rank`, then first come. One task asks the
+  shared budget for the whole line at once.
 * Nobody is held for a turn further away than :data:`PATIENCE`, but sent away by a ``NotSent`` error
   with ``retry_after``, each one a little later than the one before, so that they come back one by
   one. A relaunch that backs off costs nothing meanwhile. Where nothing is limited, nobody is.
@@ -18,7 +18,7 @@ import itertools
 import math
 import random
 from bisect import insort
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -46,6 +46,7 @@ from orchestrator.traffic.pace import (
     rate,
     sent,
 )
+from orchestrator.traffic.rank import Rank, rank_of
 from orchestrator.traffic.shared import Change, InProcess, Shared, Traffic, Verdict
 
 T = TypeVar("T")
@@ -113,8 +114,8 @@ class Gate:
         self._order = itertools.count()
         self._pump: asyncio.Task[None] | None = None
         self._arrived = asyncio.Event()
-        # By whether a call is urgent: from when on the bucket has a token for it.
-        self._token_from = {True: 0.0, False: 0.0}
+        #: From when on the bucket has a token for a call of a rank.
+        self._token_from: Mapping[Rank, float] = {}
 
     async def through(
         self,
@@ -188,14 +189,15 @@ class Gate:
             self._unasked += 1
             return Permit(self._traffic.pace.cuts)
         waiter = Waiter(
-            rank=(not urgent, guard.priority.get(), next(self._order)),
+            rank=rank_of(urgent=urgent, priority=guard.priority.get()),
+            order=next(self._order),
             operation=operation,
             latest=now + min(PATIENCE, timeout / 2),
             useless_from=now + timeout / 2,
             permit=asyncio.get_running_loop().create_future(),
         )
         ahead = sum(w < waiter for w in self._line)
-        turn = self._turn(urgent, ahead, now)
+        turn = self._turn(waiter.rank, ahead, now)
         if turn > waiter.latest:
             raise self._sent_away(waiter, turn, now)
         insort(self._line, waiter)
@@ -220,15 +222,16 @@ class Gate:
                 return
         await self._leave_unsent(permit)
 
-    def _turn(self, urgent: bool, ahead: int, now: float) -> float:
+    def _turn(self, rank: Rank, ahead: int, now: float) -> float:
         """When it is the turn of a call that has so many before it."""
         pace = self._traffic.pace
-        opens = max(opens_at(pace, now, urgent=urgent), now)
+        opens = max(opens_at(pace, now, urgent=rank.is_urgent), now)
         if pace.circuit is not Circuit.CLOSED:
             return opens if ahead == 0 else opens + PATIENCE
-        if self._token_from[urgent] <= opens == now:
+        token_from = self._token_from.get(rank, 0.0)
+        if token_from <= opens == now:
             return now  # there may be tokens for all of them: the bucket knows
-        begins = max(opens, self._token_from[urgent])
+        begins = max(opens, token_from)
         limit = rate(pace, self._limits, begins)
         return begins if limit is None else begins + ahead / limit
 
@@ -238,7 +241,7 @@ class Gate:
         limit = rate(pace, self._limits, turn)
         if outage or limit is None:
             limit = max(LEAST_RATE, AFTER_OUTAGE * pace.goal)
-        seconds = self._return.after(turn, urgent=waiter.urgent, rate=limit, now=now)
+        seconds = self._return.after(turn, rank=waiter.rank, rate=limit, now=now)
         _log.debug("call_held_back", operation=waiter.operation, seconds=round(seconds, 3))
         return sent_away(waiter.operation, seconds, outage=outage)
 
@@ -259,14 +262,14 @@ class Gate:
                 self._send_away(now)
                 if not self._line:
                     break
-                first = min(self._turn(w.urgent, 0, now) for w in self._line)
+                first = min(self._turn(rank, 0, now) for rank in {w.rank for w in self._line})
                 if first > now:
                     self._arrived.clear()
                     await self._clock.wait(first - now, self._arrived)
                 if self._clock.now() >= first:
                     asked = self._line[:BATCH]
-                    verdict = await self._change(self._asking(tuple(w.urgent for w in asked)))
-                    self._token_from = {True: verdict.urgent_from, False: verdict.poll_from}
+                    verdict = await self._change(self._asking(tuple(w.rank for w in asked)))
+                    self._token_from = verdict.free_from
                     await self._admit([asked[n] for n in verdict.admitted], verdict)
                     if self._calm:
                         self._let_everybody_through()
@@ -300,7 +303,7 @@ class Gate:
     def _send_away(self, now: float) -> None:
         staying: list[Waiter] = []
         for waiter in self._line:
-            turn = self._turn(waiter.urgent, len(staying), now)
+            turn = self._turn(waiter.rank, len(staying), now)
             if waiter.permit.done():
                 continue
             # Where only the shared state is slow to answer, it is nobody's turn to come back later.
@@ -364,7 +367,7 @@ class Gate:
     async def _refresh(self) -> None:
         await self._change(self._asking(()))
 
-    def _asking(self, calls: tuple[bool, ...]) -> Change:
+    def _asking(self, calls: tuple[Rank, ...]) -> Change:
         return shared.ask(
             calls,
             already_sent=self._take_unasked(),

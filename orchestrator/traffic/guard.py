@@ -14,8 +14,8 @@ before_effect: ContextVar[Callable[[], Awaitable[None]] | None] = ContextVar(
     "before_effect", default=None
 )
 
-#: Which of several calls that wait goes first, after "effects before questions": the lower. Takes
-#: a :class:`~orchestrator.durable.store.Priority`.
+#: Which of several calls that wait goes first: those of 0, somebody at a button, before a bulk
+#: run's. Takes a :class:`~orchestrator.requests.Priority`.
 priority: ContextVar[int] = ContextVar("priority", default=0)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from orchestrator.errors import HeldBack, PlatformPaused
+from orchestrator.traffic.rank import Rank
 
 #: Those who are sent away come back over so many seconds more, at random.
 SPREAD = 2.0
@@ -24,41 +25,41 @@ class Permit:
 
 @dataclass(slots=True, order=True)
 class Waiter:
-    """A call in line. ``rank``: polls behind the urgent, priority, order of coming.
+    """A call in line, which is by rank, then by the order of coming.
 
     It is held for a turn up to ``latest``; from ``useless_from`` on it would have too little time
     left (both in Unix epoch seconds).
     """
 
-    rank: tuple[bool, int, int]
+    rank: Rank
+    order: int
     operation: str = field(compare=False)
     latest: float = field(compare=False)
     useless_from: float = field(compare=False)
     permit: asyncio.Future[Permit] = field(compare=False)
 
-    @property
-    def urgent(self) -> bool:
-        """Whether it goes before polls, and may use their reserve."""
-        return not self.rank[0]
-
 
 class Return:
     """Tells those who are sent away when to come back: one by one, and not on the same moment.
 
+    All share the rate: a place that one of them books is taken for those of the same rank and of
+    lower ones, and those of higher ranks book as if it were free.
     ``jitter`` gives numbers from 0 to 1.
     """
 
     def __init__(self, jitter: Callable[[], float]) -> None:
         self._jitter = jitter
-        self._booked = {True: 0.0, False: 0.0}
+        self._booked = dict.fromkeys(Rank, 0.0)
 
-    def after(self, turn: float, *, urgent: bool, rate: float, now: float) -> float:
+    def after(self, turn: float, *, rank: Rank, rate: float, now: float) -> float:
         """Seconds from now; ``turn`` is when the first could go, ``rate`` how many a second."""
-        moment = max(turn, self._booked[urgent])
+        moment = max(turn, self._booked[rank])
         if moment > turn + LATEST:
             moment = turn + LATEST * self._jitter()
         else:
-            self._booked[urgent] = moment + 1 / rate
+            for other in Rank:
+                if other >= rank:
+                    self._booked[other] = max(turn, self._booked[other]) + 1 / rate
         return moment - now + SPREAD * self._jitter()
 
 

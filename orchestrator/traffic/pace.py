@@ -57,7 +57,8 @@ class Limits:
     """What is configured. ``calls_per_second`` of the whole consumer, ``None``: no limit.
 
     ``burst`` calls may be sent at once after a calm time; polls leave the share ``reserve`` of them
-    to what is urgent: launches, cancels and their like. ``outages`` in a row open the circuit.
+    to what is urgent: launches, cancels and their like; bulk runs leave a little more to those at a
+    button. ``outages`` in a row open the circuit.
     """
 
     calls_per_second: float | None = None

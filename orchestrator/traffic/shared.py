@@ -8,7 +8,7 @@ losing it costs politeness for a moment, never a call.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
@@ -16,6 +16,7 @@ from orchestrator.plain import from_plain, to_plain
 from orchestrator.traffic import pace as p
 from orchestrator.traffic.budget import Bucket, emptied, take
 from orchestrator.traffic.pace import Circuit, Limits, Pace
+from orchestrator.traffic.rank import Rank
 
 T = TypeVar("T")
 
@@ -56,7 +57,8 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Which calls may go (by position), and from when on the bucket has a token for the next.
+    """Which calls may go (by position), and from when on the bucket has a token for the next of a
+    rank; where it has one at once, nothing is said.
 
     ``trial`` is the number of the trial if the one admitted call is that. ``traffic`` is the
     shared value after it.
@@ -65,16 +67,15 @@ class Verdict:
     traffic: Traffic
     admitted: tuple[int, ...] = ()
     trial: int = 0
-    urgent_from: float = 0.0
-    poll_from: float = 0.0
+    free_from: Mapping[Rank, float] = field(default_factory=dict)
 
 
 #: A change of the shared text, as a store takes it.
 Change = Callable[[str | None], tuple[str | None, Verdict]]
 
 
-def ask(calls: Sequence[bool], *, already_sent: int, limits: Limits, at: float) -> Change:
-    """Ask to let calls through, in this order (``True``: an urgent one).
+def ask(calls: Sequence[Rank], *, already_sent: int, limits: Limits, at: float) -> Change:
+    """Ask to let calls through, in this order.
 
     ``already_sent`` calls went without asking since the last time; they are counted now.
     """
@@ -97,8 +98,7 @@ def ask(calls: Sequence[bool], *, already_sent: int, limits: Limits, at: float) 
         return Verdict(
             traffic=replace(traffic, pace=pace),
             admitted=taken.admitted,
-            urgent_from=taken.urgent_from,
-            poll_from=taken.poll_from,
+            free_from=taken.free_from,
         )
 
     return _on_text(step)
@@ -181,14 +181,15 @@ def _on_text(step: Callable[[Traffic], Verdict]) -> Change:
     return change
 
 
-def _try(traffic: Traffic, calls: Sequence[bool], at: float) -> Verdict:
+def _try(traffic: Traffic, calls: Sequence[Rank], at: float) -> Verdict:
     """Let one call through a circuit that is not closed, if it is time to: a poll, if any."""
     pace, trial = traffic.pace, 0
     admitted: tuple[int, ...] = ()
     for urgent in (False, True):
-        if urgent in calls and at >= p.opens_at(pace, at, urgent=urgent):
+        fitting = [n for n, rank in enumerate(calls) if rank.is_urgent is urgent]
+        if fitting and at >= p.opens_at(pace, at, urgent=urgent):
             pace = p.begin_trial(p.sent(pace, 1, at), at)
-            admitted, trial = (list(calls).index(urgent),), pace.trials
+            admitted, trial = (fitting[0],), pace.trials
             break
     return Verdict(traffic=replace(traffic, pace=pace), admitted=admitted, trial=trial)
 

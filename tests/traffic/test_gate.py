@@ -67,7 +67,7 @@ async def test_no_more_than_the_limit_is_sent_by_all_processes_together() -> Non
 
 
 @virtual
-async def test_effects_go_first_then_the_button_then_who_came_first() -> None:
+async def test_the_button_goes_first_then_effects_then_who_came_first() -> None:
     process = Process(Wire(), MemoryRunStore(), Limits(calls_per_second=4.0, burst=1))
     await process.call("first")
     waiting = [
@@ -80,7 +80,7 @@ async def test_effects_go_first_then_the_button_then_who_came_first() -> None:
     ]
     await asyncio.gather(*waiting)
     assert process.wire.names[1:] == [
-        "launch a", "cancel b", "launch bulk", "poll a", "poll b", "bulk a",
+        "launch a", "cancel b", "poll a", "poll b", "launch bulk", "bulk a",
     ]  # fmt: skip
 
 
