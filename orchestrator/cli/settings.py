@@ -123,7 +123,10 @@ class TrafficSettings(_Section):
     )
     burst: int = Field(ge=1, description="So many at once after a calm time.")
     most_in_flight: int | None = Field(
-        None, ge=1, description="So many relaunches at a time; the others stand in line."
+        None,
+        ge=1,
+        description="So many relaunches at a time; the others stand in line. Of a batch, three "
+        "quarters as many at most.",
     )
 
 

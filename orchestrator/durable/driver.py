@@ -24,6 +24,7 @@ from orchestrator.machine import vocabulary as v
 from orchestrator.machine.vocabulary import State
 from orchestrator.ports import AsyncCancelStep, AsyncClock, AsyncPlatform, Observer
 from orchestrator.progress import Progress
+from orchestrator.requests import Priority
 from orchestrator.session import Schedules, Session
 from orchestrator.traffic.guard import before_effect, priority
 
@@ -37,6 +38,10 @@ FRESH = 2.0
 #: Seconds between two questions whether it is this run's turn to begin: so many, and so many more
 #: for each that is before it, but never so many that its place would be lost.
 ASK_AGAIN, ASK_AGAIN_FOR_EACH = 1.0, 0.05
+
+
+#: What a bulk run may take of ``most_in_flight``: whoever presses a button then finds a place.
+BULK_SHARE = 0.75
 
 
 #: Is told the id of a run that has ended.
@@ -61,7 +66,8 @@ class Parts:
     """What a driver needs of the world, injected.
 
     ``most_in_flight``: how many relaunches of the API consumer may be between their beginning and
-    their end at a time; the others stand in line. ``None``: any number. ``on_end`` is called with
+    their end at a time; the others stand in line. A bulk run begins none while so many are that
+    only a quarter is left. ``None``: any number. ``on_end`` is called with
     the id of each run whose last step this process has recorded; it must not raise and be quick.
     """
 
@@ -206,6 +212,9 @@ class Driven:
         parts, session = self._parts, self._session
         if parts.most_in_flight is None:
             return True
+        most = parts.most_in_flight
+        if self._stored.priority is not Priority.BUTTON:
+            most = max(1, int(BULK_SHARE * most))
         wakeup = asyncio.Event()
         session.inbox.connect(wakeup.set)
         while parts.clock.now() < session.run.deadline_at and not session.inbox.abort_requested:
@@ -213,7 +222,7 @@ class Driven:
                 lambda: parts.store.admit(
                     session.run.relaunch_id,
                     at=parts.clock.now(),
-                    most=parts.most_in_flight or 1,
+                    most=most,
                 )
             )
             if ahead is None:

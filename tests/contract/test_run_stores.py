@@ -601,6 +601,19 @@ async def test_no_more_begin_than_may_whoever_asks_at_once(stores: Stores) -> No
     assert answers.count(None) == 3
 
 
+@contract()
+async def test_each_is_told_by_how_many_it_may_make_itself(stores: Stores) -> None:
+    store = await stores.open()
+    await _in_line(store, "bulk 1", "bulk 2", "bulk 3", priority=Priority.BULK)
+    await _in_line(store, "button")
+    asked = {"bulk 1": 1, "bulk 2": 1, "bulk 3": 1, "button": 3}
+    answers = await asyncio.gather(
+        *(store.admit(name, at=T0, most=most) for name, most in asked.items())
+    )
+    assert answers[3] is None
+    assert answers[:3].count(None) <= 1
+
+
 # --- history and prune ----------------------------------------------------------------------
 
 

@@ -343,6 +343,26 @@ def test_only_so_many_are_in_flight_and_the_others_hear_their_place() -> None:
     run_virtual(main())
 
 
+def test_a_bulk_run_leaves_places_to_those_at_a_button() -> None:
+    async def main() -> None:
+        here = Setting(NeverTearsDown)
+        users = [f"user-{n}" for n in range(6)]
+        for user in users:
+            here.platform.add_running(user, 1001)
+        async with here.relauncher(most_in_flight=4) as relauncher:
+            bulk = [relauncher.start(u, 1002, priority=Priority.BULK) for u in users]
+            await asyncio.sleep(60)
+            assert len(here.platform.cancels()) == 3
+            relauncher.start("ann", 1002)
+            await asyncio.sleep(5)
+            assert here.old in here.platform.cancels()
+            assert len(here.platform.cancels()) == 4
+            for relaunch in bulk:
+                await relaunch.accepted()
+
+    run_virtual(main())
+
+
 def test_a_deadline_that_passes_in_line_is_told_as_that() -> None:
     async def main() -> None:
         here = Setting(NeverTearsDown)

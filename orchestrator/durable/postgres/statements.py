@@ -172,9 +172,10 @@ WITH line AS (
 ), going AS (
     SELECT count(*) AS runs FROM runs WHERE {_OPEN} AND admitted AND deadline_at > %(at)b
 ), let_in AS (
-    UPDATE runs SET admitted = true FROM line, going
-    WHERE runs.number = line.number AND runs.relaunch_id = ANY(%(ids)b::text[])
-    AND going.runs + line.ahead < %(most)b
+    UPDATE runs SET admitted = true
+    FROM line, going, unnest(%(ids)b::text[], %(most)b::int[]) AS asking(relaunch_id, most)
+    WHERE runs.number = line.number AND runs.relaunch_id = asking.relaunch_id
+    AND going.runs + line.ahead < asking.most
     RETURNING runs.number
 )
 SELECT runs.relaunch_id, CASE WHEN let_in.number IS NULL THEN line.ahead END

@@ -192,7 +192,7 @@ class Writer:
             "ids": list(ids),
             "at": at,
             "standing": at - STANDING,
-            "most": max(most),
+            "most": list(most),
         }
 
         async def let_in(connection: Connection) -> dict[str, int | None]:
