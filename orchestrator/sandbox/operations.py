@@ -95,25 +95,27 @@ def _checks(readings: Readings) -> list[Callable[[Desk, Profile, str, Parameters
 
 
 def _final(desk: Desk, profile: Profile, user_id: str, parameters: Parameters) -> Json | None:
-    launched = sum(
-        e.lab_profile_id == profile.profile_id
-        for e in desk.world.ledger.of("launched", user_id=user_id)
-    )
-    if profile.launches_per_user is not None and launched >= profile.launches_per_user:
-        return refused(desk, 100, "The user has used up the launches of this lab")
+    if profile.launches_per_user is not None:
+        launched = sum(
+            e.lab_profile_id == profile.profile_id
+            for e in desk.world.ledger.of("launched", user_id=user_id)
+        )
+        if launched >= profile.launches_per_user:
+            return refused(desk, 100, "The user has used up the launches of this lab")
     if profile.refuse_with in _FINAL_RESULTS:
         return _forced(desk, profile)
     return None
 
 
 def _capacity(desk: Desk, profile: Profile, user_id: str, parameters: Parameters) -> Json | None:
-    active = [i for i in desk.world.instances.values() if i.holds_slot]
-    ours = [i for i in active if i.consumer is desk.consumer]
-    if desk.consumer.max_active is not None and len(ours) >= desk.consumer.max_active:
-        return refused(desk, 5, "The API consumer has too many active labs")
-    of_profile = [i for i in active if i.profile is profile]
-    if profile.max_active is not None and len(of_profile) >= profile.max_active:
-        return refused(desk, 40, "The lab has too many active instances")
+    if desk.consumer.max_active is not None or profile.max_active is not None:
+        active = [i for i in desk.world.instances.values() if i.holds_slot]
+        ours = [i for i in active if i.consumer is desk.consumer]
+        if desk.consumer.max_active is not None and len(ours) >= desk.consumer.max_active:
+            return refused(desk, 5, "The API consumer has too many active labs")
+        of_profile = [i for i in active if i.profile is profile]
+        if profile.max_active is not None and len(of_profile) >= profile.max_active:
+            return refused(desk, 40, "The lab has too many active instances")
     if profile.refuse_with is not None and profile.refuse_with not in _FINAL_RESULTS:
         return _forced(desk, profile)
     return None
