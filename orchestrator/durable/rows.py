@@ -16,7 +16,7 @@ from typing import Any
 
 from orchestrator.durable.store import Entry, Signals, Step, StoredRun
 from orchestrator.errors import LeaseLost, StoreIncompatible
-from orchestrator.machine.run import SCHEMA, Run
+from orchestrator.machine.run import Run
 from orchestrator.plain import from_plain
 from orchestrator.progress import Progress
 from orchestrator.requests import Priority
@@ -67,7 +67,7 @@ def new_row(consumer: str, stored: StoredRun) -> tuple[Any, ...]:
     return (
         consumer, as_key(run.relaunch_id), as_key(run.user_id),
         None if stored.key is None else as_key(stored.key), int(stored.priority), run.created_at,
-        run.deadline_at, SCHEMA, run.state.value, run.target, run.to_json(), stored.epoch,
+        run.deadline_at, run.schema, run.state.value, run.target, run.to_json(), stored.epoch,
         stored.owner, stored.due_at, stored.updated_at,
     )  # fmt: skip
 
@@ -77,7 +77,7 @@ def step_row(step: Step) -> tuple[Any, ...]:
     run, progress = step.run, step.entry.progress
     ended = run.state.is_terminal
     return (
-        SCHEMA, run.state.value, run.target, run.to_json(), progress.sequence,
+        run.schema, run.state.value, run.target, run.to_json(), progress.sequence,
         None if ended else step.due_at, step.api_calls, step.hints_seen, progress.at,
         progress.at if ended else None,
     )  # fmt: skip

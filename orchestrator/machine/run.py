@@ -17,8 +17,10 @@ from orchestrator.labs import LaunchParameters, RunningInstance, SavedInstance
 from orchestrator.machine.vocabulary import State, WaitKind
 from orchestrator.plain import from_plain, to_plain, wrong_types
 
-#: Version of the stored form; see :mod:`orchestrator.plain` for what may change within one.
-SCHEMA = 1
+#: Newest version of the stored form; see :mod:`orchestrator.plain` for what may change within one.
+#: A run is stored in the oldest that says what matters (:attr:`Run.schema`), so that a program of
+#: the version before goes on with all but those that it would do wrong.
+SCHEMA = 2
 
 IfRunning = Literal["replace", "reuse", "refuse"]
 Choose = Literal["oldest", "ask", "named"]
@@ -165,15 +167,20 @@ class Run:
         }
         given = held["parameters"].items()
         held["parameters"] = {name: value for name, value in given if value not in (None, [], {})}
-        return json.dumps({"schema": SCHEMA, **held}, separators=(",", ":"))
+        return json.dumps({"schema": self.schema, **held}, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read the stored form; ``ValueError`` names what doesn't fit."""
         data = json.loads(text)
-        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-            raise ValueError(f"schema: not a run of stored version {SCHEMA}")
+        if not isinstance(data, dict) or data.get("schema") not in range(1, SCHEMA + 1):
+            raise ValueError(f"schema: not a run of stored version {SCHEMA} or older")
         return from_plain(cls, data)
+
+    @property
+    def schema(self) -> int:
+        """The version of the stored form: 2 tells that nothing is to be launched."""
+        return 1 if self.policy.launch else 2
 
     @property
     def tag(self) -> str:

@@ -26,9 +26,8 @@ T0 = 1_800_000_000.0
 
 #: What makes the stored runs and batches those of a newer program.
 NEWER = (
-    "UPDATE {schema}runs SET run_schema = run_schema + 1,"
-    """ run = replace(run, '"schema":1', '"schema":2')""",
-    "UPDATE {schema}batches SET batch_schema = batch_schema + 1",
+    "UPDATE {schema}runs SET run_schema = 99, run = replace(run, '\"schema\":1', '\"schema\":99')",
+    "UPDATE {schema}batches SET batch_schema = 99",
 )
 
 

@@ -23,7 +23,7 @@ from orchestrator.errors import (
     StoreUnavailable,
     UnknownRelaunch,
 )
-from orchestrator.machine.run import Run
+from orchestrator.machine.run import Policy, Run
 from orchestrator.machine.vocabulary import State
 from tests.contract.stores import T0, after, begun, new_run, next_step
 from tests.contract.test_batch_stores import LAUNCHED, new_batch, new_items
@@ -227,6 +227,21 @@ def test_a_run_is_stored_with_what_its_creation_brings_about_or_not_at_all(
     asyncio.run(scenario())
 
 
+def test_a_run_that_launches_nothing_is_marked_for_older_programs_to_leave_alone(
+    postgres_url: str,
+) -> None:
+    async def scenario() -> None:
+        store = PostgresRunStore(postgres_url)
+        async with opened(store):
+            for number, policy in enumerate((Policy(), Policy(launch=False))):
+                stored = await begun(store, a_run(number, policy=policy))
+                await store.append(next_step(stored))
+            query = "SELECT relaunch_id, run_schema FROM runs ORDER BY relaunch_id"
+            assert await store.connections.run(query, ()) == [("run-0", 1), ("run-1", 2)]
+
+    asyncio.run(scenario())
+
+
 # --- batches -------------------------------------------------------------------------------------
 
 
@@ -258,6 +273,49 @@ def test_an_item_that_can_not_be_stored_keeps_no_other_from_it(postgres_url: str
             assert answers == [True] * 19
             counts = await batches.counts("monday")
             assert (counts.in_flight, counts.ended) == (1, {"launched": 19})
+
+    asyncio.run(scenario())
+
+
+def test_those_who_change_the_same_items_in_opposite_orders_never_wait_for_each_other(
+    postgres_url: str,
+) -> None:
+    async def scenario() -> None:
+        stores = [PostgresRunStore(postgres_url) for _ in range(2)]
+        async with opened(*stores):
+            total = 400
+            await stores[0].batches.create(new_batch(total=total), new_items(total))
+            upwards = range(1, total + 1)
+            for attempt in range(1, 9):
+                begun = await asyncio.gather(
+                    *(
+                        store.batches.begin(
+                            "monday", number, attempt=attempt, relaunch_id="r", at=T0
+                        )
+                        for store, numbers in zip(stores, (upwards, upwards[::-1]), strict=True)
+                        for number in numbers
+                    )
+                )
+                assert all(begun)
+        # (What a connection counts is told at the latest when it ends.)
+        async with await psycopg.AsyncConnection.connect(postgres_url) as connection:
+            found = await connection.execute(
+                "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+            )
+            assert await found.fetchone() == (0,)
+
+    asyncio.run(scenario())
+
+
+def test_no_item_outlives_its_batch(postgres_url: str) -> None:
+    async def scenario() -> None:
+        store = PostgresRunStore(postgres_url)
+        async with opened(store):
+            await store.batches.create(new_batch("old", 5, ended_at=T0), new_items(5))
+            await store.batches.create(new_batch("going", 3), new_items(3))
+            assert await store.batches.prune(before=T0 + 1) == 1
+            left = await store.connections.run("SELECT count(*) FROM batch_items", ())
+            assert left == [(3,)]
 
     asyncio.run(scenario())
 

@@ -17,6 +17,7 @@ from orchestrator.durable.batches import BatchState, Item
 from orchestrator.durable.sqlite import SQLiteRunStore, batch_statements, opening
 from orchestrator.durable.store import Filter, StoredRun
 from orchestrator.errors import StoreIncompatible, StoreUnavailable
+from orchestrator.machine.run import Policy
 from orchestrator.machine.vocabulary import State
 from tests.contract.stores import T0, after, begun, ended, new_run, next_step
 from tests.contract.test_batch_stores import LAUNCHED, new_batch, new_items
@@ -166,6 +167,21 @@ def test_a_place_that_can_not_be_opened_is_unavailable_until_it_can(tmp_path: Pa
         assert (await store.create(new_run("r1"), at=T0))[1]
 
     using(store, use)
+
+
+def test_a_run_that_launches_nothing_is_marked_for_older_programs_to_leave_alone(
+    tmp_path: Path,
+) -> None:
+    store = SQLiteRunStore(tmp_path / "runs.db")
+
+    async def use() -> None:
+        for number, policy in enumerate((Policy(), Policy(launch=False))):
+            stored = await begun(store, new_run(f"r{number}", f"l{number}", policy=policy))
+            await store.append(next_step(stored))
+
+    using(store, use)
+    found = rows_of(store.path, "SELECT relaunch_id, run_schema FROM runs ORDER BY relaunch_id")
+    assert found == [("r0", 1), ("r1", 2)]
 
 
 # --- the thread -----------------------------------------------------------------------------

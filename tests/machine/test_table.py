@@ -351,6 +351,16 @@ def test_a_run_survives_its_stored_form(state: State) -> None:
     assert command_of(Run.from_json(run.to_json())) == command_of(run)
 
 
+def test_a_run_that_launches_nothing_is_not_one_for_a_program_that_would_launch() -> None:
+    launching, freeing = (a_run(State.SURVEYING, policy=Policy(launch=x)) for x in (True, False))
+    assert (launching.schema, freeing.schema) == (1, 2)
+    for run in (launching, freeing):
+        assert run.to_json().startswith(f'{{"schema":{run.schema},')
+        assert Run.from_json(run.to_json()) == run
+    with pytest.raises(ValueError, match="schema"):
+        Run.from_json(freeing.to_json().replace('"schema":2', '"schema":3'))
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
