@@ -28,7 +28,7 @@ MEDIA_TYPES: dict[Format, str] = {
 }
 
 #: So many items are read from a store at a time.
-PAGE = 500
+PAGE = 200
 
 
 class _Writer(Protocol):

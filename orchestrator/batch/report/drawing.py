@@ -11,10 +11,13 @@ from collections.abc import Iterator
 from html import escape
 
 from orchestrator.batch.report.axis import Axis
+from orchestrator.batch.report.elements import safe
 from orchestrator.batch.report.spans import Phase
 from orchestrator.batch.report.wording import colon, length
 
 WIDTH = 960
+#: From here on an axis counts in hours.
+_HOURS = 3 * 3600
 
 #: What each phase is called: in a legend, and in a sentence about one learner.
 NAMES: dict[Phase, str] = {
@@ -74,7 +77,7 @@ def text(x: float, y: float, words: str, kind: str = "", anchor: str = "start") 
     """A line of text; its baseline is at ``y``."""
     cls = f' class="{kind}"' if kind else ""
     place = f' text-anchor="{anchor}"' if anchor != "start" else ""
-    return f'<text{cls} x="{number(x)}" y="{number(y)}"{place}>{escape(words)}</text>'
+    return f'<text{cls} x="{number(x)}" y="{number(y)}"{place}>{safe(words)}</text>'
 
 
 def box(kind: str, x: float, y: float, width: float, height: float) -> str:
@@ -89,7 +92,7 @@ def time_axis(axis: Axis, top: float, bottom: float) -> Iterator[str]:
     """Lines through the picture at each tick, its time above; and where pauses were cut out."""
     for x, seconds in axis.ticks():
         yield f'<path class="grid" d="M{number(x)} {number(top)}V{number(bottom)}"/>'
-        yield text(x, top - 5, clock_label(seconds, axis.seconds), "tick", "middle")
+        yield text(x, top - 5, clock_label(seconds, axis.end - axis.start), "tick", "middle")
     for cut in axis.cuts:
         left = axis.x(cut.start)
         middle = left + axis.GAP / 2
@@ -104,18 +107,20 @@ def time_axis(axis: Axis, top: float, bottom: float) -> Iterator[str]:
         )
 
 
-def clock_label(seconds: float, shown: float) -> str:
-    """A tick's time: minutes, or minutes and seconds on short axes, or hours on long ones."""
-    if shown < 300:
+def clock_label(seconds: float, whole: float) -> str:
+    """A tick's time, in the :func:`unit` of an axis of ``whole`` seconds."""
+    if whole < 300:
         return colon(seconds)
-    if seconds < 7200 and shown < 3 * 3600:
+    if whole < _HOURS:
         return f"{seconds / 60:g}"
     hours, minutes = divmod(round(seconds / 60), 60)
+    if not hours:
+        return f"{minutes} min" if minutes else "0"
     return f"{hours} h {minutes:02}" if minutes else f"{hours} h"
 
 
-def unit(shown: float) -> str:
+def unit(whole: float) -> str:
     """What the ticks' numbers are."""
-    if shown < 300:
+    if whole < 300:
         return "minutes:seconds"
-    return "minutes" if shown < 3 * 3600 else "hours and minutes"
+    return "minutes" if whole < _HOURS else "hours and minutes"

@@ -13,6 +13,12 @@ def resume_command(tally: Tally) -> str:
     return f"`relaunch batch resume {tally.batch.batch_id}`"
 
 
+def whole_list(tally: Tally) -> str:
+    """Where to find what a page leaves out."""
+    command = f"`relaunch batch show {tally.batch.batch_id} --report everybody.csv`"
+    return f"{command} writes all of them."
+
+
 def subject(tally: Tally) -> str:
     """What the batch was to do."""
     frees = not tally.batch.policy.launch

@@ -22,7 +22,7 @@ from orchestrator.batch.report.elements import SIGNS, safe, table, time_element,
 from orchestrator.batch.report.kept import KeptText
 from orchestrator.batch.report.sections import left_to_do, row, the_run, the_teardowns
 from orchestrator.batch.report.tally import Fate, Tally
-from orchestrator.batch.report.wording import length
+from orchestrator.batch.report.wording import clock, iso, length
 from orchestrator.durable.batches import Batch, StoredItem
 
 #: So many learners are in the table of everybody.
@@ -79,8 +79,8 @@ class PageWriter:
         yield '<section><h2 id="everybody">Everybody</h2>\n'
         if tally.total > MOST_ROWS:
             yield (
-                f"<p>The first {MOST_ROWS:,} of {tally.total:,}. All are in the report as .csv and "
-                "as .json.</p>\n"
+                f"<p>The first {MOST_ROWS:,} of {tally.total:,}. "
+                f"{with_commands(words.whole_list(tally))}</p>\n"
             )
         yield table("everybody", "all", _COLUMNS)
         yield from self._rows.chunks()
@@ -105,14 +105,21 @@ def _top(tally: Tally) -> Iterator[str]:
     yield (
         f'<header><p class="what">{escape(words.subject(tally))}, {safe(selected)}</p>\n'
         f'<h1>{escape(title)}</h1>\n<p class="when">Begun {time_element(batch.created_at)}'
-        f"{f', ended {time_element(tally.last)}' if tally.is_through and tally.total else ''}</p>"
-        "</header>\n"
+        f"{_ended(tally)}</p></header>\n"
     )
     yield f'<p class="headline">{escape(words.headline(tally))}</p>\n'
     yield _share(tally)
     for sentence in words.state_sentences(tally):
         yield f'<p class="state">{with_commands(sentence)}</p>\n'
     yield from _numbers(tally)
+
+
+def _ended(tally: Tally) -> str:
+    if not (tally.is_through and tally.total):
+        return ""
+    if iso(tally.last)[:10] != iso(tally.batch.created_at)[:10]:
+        return f", ended {time_element(tally.last)}"
+    return f', ended at <time datetime="{iso(tally.last)}">{clock(tally.last)}</time>'
 
 
 def _share(tally: Tally) -> str:
@@ -154,9 +161,7 @@ def _numbers(tally: Tally) -> Iterator[str]:
         told.append(("A teardown, typically", length(tally.times.quantile(0.5))))
     if rate is not None:
         told.append(("Learners a minute", f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"))
-    told.append(
-        ("API calls", f"{tally.api_calls:,} ({tally.api_calls / ended:.1f} for each that ended)")
-    )
+    told.append(("API calls", f"{tally.api_calls:,}, {tally.api_calls / ended:.1f} a learner"))
     if reused := tally.ended["reused"]:
         told.append(("Lab was there already", f"{reused:,}"))
     if tally.retried:

@@ -7,7 +7,6 @@ on every page.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from html import escape
 
 from orchestrator.batch.report.axis import Axis
 from orchestrator.batch.report.drawing import (
@@ -21,7 +20,7 @@ from orchestrator.batch.report.drawing import (
     time_axis,
     unit,
 )
-from orchestrator.batch.report.elements import SIGNS
+from orchestrator.batch.report.elements import SIGNS, safe
 from orchestrator.batch.report.spans import Phase
 from orchestrator.batch.report.tally import BUSY, Bar, Fate, Tally
 from orchestrator.batch.report.wording import iso, length
@@ -30,11 +29,6 @@ CHUNK = 40
 ROW = 18
 #: How much of a word has room after a line.
 _MOST = 29
-_KINDS = {
-    Fate.OK.value: "ended well",
-    Fate.NOT_OK.value: "ended otherwise",
-    **{phase.value: name for phase, name in NAMES.items()},
-}
 _LEFT, _RIGHT, _TOP = 150.0, 200.0, 22.0
 
 
@@ -59,7 +53,7 @@ def time_lines(tally: Tally) -> Iterator[str]:
         yield picture(
             f"line{n}",
             f"Time line of {len(chunk)} learners{part}",
-            f"Time in {unit(axis.seconds)} since {iso(tally.batch.created_at)}. "
+            f"Time in {unit(axis.end - axis.start)} since {iso(tally.batch.created_at)}. "
             "The numbers are in the table of everybody below.",
             bottom + 4,
             _bars(chunk, axis, bottom),
@@ -82,7 +76,7 @@ def _bar(bar: Bar, axis: Axis, top: float) -> Iterator[str]:
     ]
     again = f", attempt {bar.stored.attempt}" if bar.stored.attempt > 1 else ""
     told = f"{item.user_id}, lab {item.lab_profile_id}: {'; '.join(parts)}; {bar.word}{again}"
-    yield f"<g><title>{escape(told)}</title>"
+    yield f"<g><title>{safe(told)}</title>"
     yield text(_LEFT - 8, top + 13, short(item.user_id, 20), "name", "end")
     end = axis.left
     for span in bar.spans:
@@ -121,7 +115,7 @@ def bands(tally: Tally) -> str:
         "bands",
         "Everybody, moment by moment",
         f"Above: how many of {tally.total} had come to their end. Below: how many were in which "
-        f"phase. Time in {unit(axis.seconds)} since {iso(tally.batch.created_at)}.",
+        f"phase. Time in {unit(axis.end - axis.start)} since {iso(tally.batch.created_at)}.",
         388,
         _panels(tally, axis),
     )
@@ -131,16 +125,20 @@ def _panels(tally: Tally, axis: Axis) -> Iterator[str]:
     columns = _columns(tally, axis)
     ended = [_levels(tally, fate, columns) for fate in (Fate.OK, Fate.NOT_OK)]
     under_way = [_levels(tally, phase, columns) for phase in (*BUSY, Phase.UNDER_WAY)]
-    yield from time_axis(axis, 40, 180)
-    yield text(56, 14, f"Ended, of {tally.total:,}", "caption")
+    yield text(56, 14, f"Ended, of {tally.total:,}{_otherwise(tally)}", "caption")
     yield from _stack(("ok", "not_ok"), ended, columns, 180, 140, float(tally.total))
     yield from _scale(180, 140, float(tally.total), axis)
+    yield from time_axis(axis, 40, 180)
     most = max(1.0, *(sum(levels) for levels in zip(*under_way, strict=True)))
-    yield from time_axis(axis, 240, 380)
     yield text(56, 214, "Under way at a time, by phase", "caption")
     names = [phase.value for phase in (*BUSY, Phase.UNDER_WAY)]
     yield from _stack(names, under_way, columns, 380, 140, most)
     yield from _scale(380, 140, most, axis)
+    yield from time_axis(axis, 240, 380)
+
+
+def _otherwise(tally: Tally) -> str:
+    return " (hatched: without success)" if tally.fates[Fate.NOT_OK] else ""
 
 
 def _columns(tally: Tally, axis: Axis) -> list[tuple[int, int, float, float]]:
@@ -211,27 +209,28 @@ def _scale(bottom: float, height: float, most: float, axis: Axis) -> Iterator[st
     values = [step * n for n in range(int(most // step) + 1)]
     for value in values:
         y = bottom - value / most * height
-        yield text(50, y + 4, f"{value:,}", "tick", "end")
+        # The first tick of time stands just above.
+        yield text(50, max(y + 4, bottom - height + 10), f"{value:,}", "tick", "end")
         yield f'<path class="grid" d="M56 {number(y)}H{number(axis.left + axis.length)}"/>'
 
 
-def legend(kinds: Sequence[str]) -> str:
+def legend(phases: Sequence[Phase]) -> str:
     """What the patterns mean."""
-    entries = "".join(f"<li>{_sample(kind)} {escape(_KINDS[kind])}</li>" for kind in kinds)
+    entries = "".join(f"<li>{_sample(phase)} {NAMES[phase]}</li>" for phase in phases)
     return f'<ul class="legend">{entries}</ul>\n'
 
 
-def _sample(phase: str) -> str:
+def _sample(phase: Phase) -> str:
     shape = (
         '<path class="queue" d="M0 6H26"/>' if phase == Phase.QUEUE else box(phase, 0, 1, 26, 10)
     )
     return f'<svg width="26" height="12" aria-hidden="true" focusable="false">{shape}</svg>'
 
 
-def phases_of(bars: Sequence[Bar]) -> list[str]:
+def phases_of(bars: Sequence[Bar]) -> list[Phase]:
     """The phases that occur, in the order in which they come."""
     there = {span.phase for bar in bars for span in bar.spans}
-    return [phase.value for phase in Phase if phase in there]
+    return [phase for phase in Phase if phase in there]
 
 
 def short(words: str, most: int) -> str:

@@ -7,11 +7,11 @@ from html import escape
 
 from orchestrator.batch.report.drawing import unit
 from orchestrator.batch.report.elements import SIGNS, again, safe, table, with_commands
-from orchestrator.batch.report.headline import resume_command
+from orchestrator.batch.report.headline import resume_command, whole_list
 from orchestrator.batch.report.picture import bands, legend, phases_of, time_axis_of, time_lines
-from orchestrator.batch.report.spans import teardown_of
+from orchestrator.batch.report.spans import Phase, teardown_of
 from orchestrator.batch.report.spread import MOST_LABS, largest, spreads
-from orchestrator.batch.report.tally import MOST_NAMED, SLOWEST, Bar, Fate, Group, Tally, Times
+from orchestrator.batch.report.tally import MOST_NAMED, SLOWEST, Bar, Group, Tally, Times
 from orchestrator.batch.report.wording import clock, colon, iso, length, without_urls
 from orchestrator.durable.batches import StoredItem
 
@@ -29,12 +29,12 @@ def left_to_do(tally: Tally) -> Iterator[str]:
     yield table("left", "left", ("Learner", "Lab", "Outcome", "What was said", "Relaunch"))
     for end, group in tally.by_size():
         yield _group(tally, group, end.of(group.count), end.next)
-        yield "".join(map(_named, group.named)) + _rest(group)
+        yield "".join(map(_named, group.named)) + _rest(tally, group)
     if (group := tally.under_way).count:
         yield _group(
             tally, group, "under way", "" if tally.is_carried_out else "<resume> follows them."
         )
-        yield "".join(map(_named, group.named)) + _rest(group)
+        yield "".join(map(_named, group.named)) + _rest(tally, group)
     if (group := tally.waiting).count:
         yield _group(
             tally,
@@ -44,7 +44,7 @@ def left_to_do(tally: Tally) -> Iterator[str]:
             + ("" if tally.is_carried_out else " <resume> begins them."),
         )
         names = ", ".join(f"<bdi>{safe(stored.item.user_id)}</bdi>" for stored in group.named)
-        yield f'<tr><td colspan="5">{names}\n{_rest(group)}'
+        yield f'<tr><td colspan="5">{names}\n{_rest(tally, group)}'
     yield "</table></div></section>\n"
 
 
@@ -53,21 +53,19 @@ def the_run(tally: Tally) -> Iterator[str]:
     bars = tally.bars()
     if tally.first is None:
         return
-    shown = unit(time_axis_of(tally).seconds)
+    axis = time_axis_of(tally)
     yield '<section><h2 id="run">The run</h2>\n'
     if tally.total >= BANDS_FROM:
         yield f"<h3>Everybody, moment by moment</h3>\n{_frame('Everybody', bands(tally))}"
-        phases = [phase for phase in phases_of(bars) if phase != "queue"]
-        ends = [fate.value for fate in (Fate.OK, Fate.NOT_OK) if tally.fates[fate]]
-        yield legend([*ends, *phases])
+        yield legend([phase for phase in phases_of(bars) if phase is not Phase.QUEUE])
     which = (
         "Everybody, in the order of the list."
         if tally.shows_all
         else f"The {SLOWEST} that took longest, the longest first."
     )
     yield (
-        f"<h3>A line for each learner</h3>\n<p>{which} The scale: {shown} since the batch began, "
-        f"at {clock(tally.batch.created_at)} UTC.</p>\n"
+        f"<h3>A line for each learner</h3>\n<p>{which} The scale: {unit(axis.end - axis.start)} "
+        f"since the batch began, at {clock(tally.batch.created_at)} UTC.</p>\n"
     )
     yield legend(phases_of(bars))
     yield _frame("A line for each learner", "".join(time_lines(tally)))
@@ -150,12 +148,12 @@ def _named(stored: StoredItem) -> str:
     )
 
 
-def _rest(group: Group) -> str:
+def _rest(tally: Tally, group: Group) -> str:
     if group.count == len(group.named):
         return ""
     return (
-        f'<tr><td colspan="5">The first {MOST_NAMED} of {group.count:,}; all are in the report '
-        "as .csv and as .json.\n"
+        f'<tr><td colspan="5">The first {MOST_NAMED} of {group.count:,}. '
+        f"{with_commands(whole_list(tally))}\n"
     )
 
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from orchestrator.batch.report.axis import round_length
-from orchestrator.batch.report.drawing import WIDTH, clock_label, number, picture, text
+from orchestrator.batch.report.drawing import WIDTH, clock_label, number, picture, text, unit
 from orchestrator.batch.report.tally import Tally, Times
 from orchestrator.batch.report.wording import length
 
 #: So many lab profiles get a picture, those with the most teardowns; the table names all.
 MOST_LABS = 6
-_LEFT, _RIGHT, _HEIGHT, _TOP = 56.0, 24.0, 90.0, 40.0
+_LEFT, _RIGHT, _HEIGHT, _TOP = 56.0, 120.0, 90.0, 40.0
 _COLUMNS = 40
+_FEW = 5
 
 
 def spreads(tally: Tally) -> Iterator[str]:
@@ -76,20 +77,20 @@ def _columns(
     yield from _ticks(len(counts) - 1, bool(counts[-1]), width, room, base)
     edge = _LEFT + (len(counts) - 1) * room
     low, middle, high = (min(edge, _LEFT + mark / width * room) for mark in marks)
-    for x, y, words, anchor in (
+    labels = (
         (low, _TOP - 2, f"10 %: {length(marks[0])}", "end"),
         (high, _TOP - 2, f"90 %: {length(marks[2])}", "start"),
         (middle, _TOP - 18, f"median: {length(marks[1])}", "middle"),
-    ):
+    )
+    # Of a few teardowns the tenths say nothing.
+    for x, y, words, anchor in labels if sum(counts) >= _FEW else labels[2:]:
         kind = "median" if anchor == "middle" else "tenth"
         yield f'<path class="{kind}" d="M{number(x)} {number(y + 4)}V{number(base)}"/>'
-        space = 6.5 * len(words)
-        if anchor == "start" and x + space > WIDTH:
-            x, anchor = WIDTH, "end"
-        if anchor == "end" and x - space < 0:
-            x, anchor = 0, "start"
+        room_left = 6.5 * len(words)
+        if anchor == "end" and x < room_left:
+            x, anchor = 0.0, "start"
         if anchor == "middle":
-            x = min(max(x, space / 2), WIDTH - space / 2)
+            x = max(x, room_left / 2)
         yield text(x + {"end": -4, "start": 4, "middle": 0}[anchor], y, words, "mark", anchor)
 
 
@@ -101,6 +102,7 @@ def _ticks(columns: int, more: bool, width: float, room: float, base: float) -> 
         yield f'<path class="axis" d="M{number(x)} {number(base)}v4"/>'
         yield text(x, base + 17, clock_label(seconds, columns * width), "tick", "middle")
         seconds += step
+    yield text(WIDTH - _RIGHT + 10, base + 17, unit(columns * width), "tick")
     if more:
         yield text(WIDTH - _RIGHT, base + 31, "longer", "tick", "end")
 

@@ -82,7 +82,7 @@ class JsonWriter:
         self._tally.add(stored)
         row = _plain(self._batch.batch_id, stored)
         result = stored.result
-        row["marks"] = [] if result is None else [[mark.phase, mark.at] for mark in result.marks]
+        row["marks"] = [] if result is None else [[m.phase, round(m.at, 3)] for m in result.marks]
         lead = ",\n" if self._tally.total > 1 else "\n"
         self._learners.add(lead + json.dumps(row))
         return ""

@@ -123,8 +123,8 @@ _BY_OUTCOME: dict[str, Ending] = {
 #: A launch got no answer, so there may be a lab: that goes before any other advice.
 IN_DOUBT = _same(
     "with a launch that got no answer, so there may be a lab",
-    "Look first whether the learner has it (`relaunch labs --user ID`); if not, <resume> tries once "
-    "more, and takes up the lab if it is there after all.",
+    "Look first whether the learner has it (`relaunch labs --user ID`); if not, <resume> tries "
+    "once more, and takes up the lab if it is there after all.",
 )
 
 

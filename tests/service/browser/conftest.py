@@ -30,9 +30,8 @@ _FLAGS = (
 Camera = Callable[[Page, str], None]
 
 
-# Not for longer: while it runs, so does an event loop, and no other test could run its own.
-@pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
+def running_browser() -> Iterator[Browser]:
+    """The system's browser, while it is wanted; skips the test where there is none."""
     found = next(filter(None, map(shutil.which, _NAMES)), None)
     if found is None:
         pytest.skip(f"there is no browser here: none of {', '.join(_NAMES)}")
@@ -40,6 +39,12 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=found, args=list(_FLAGS))
         yield browser
         browser.close()
+
+
+# Not for longer: while it runs, so does an event loop, and no other test could run its own.
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    yield from running_browser()
 
 
 @pytest.fixture
