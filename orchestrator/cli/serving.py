@@ -77,6 +77,7 @@ def _parts(
         store=store,
         authority=authority_of(loaded),
         policy=loaded.policy(),
+        pace=loaded.pace(),
         knowledge=made.schedules.knowledge,
         limits=limits_of(loaded),
         metrics=metrics,

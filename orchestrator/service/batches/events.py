@@ -5,7 +5,8 @@ The store is asked, so that it is the same at every replica, whoever carries the
 * The id of an event is the time of the latest end that was told by then, in milliseconds. Ends are
   not always stored in the order of their times, so whoever comes again is told those of the last
   :data:`OVERLAP` seconds before it once more: a learner's ``number`` and ``attempt`` tell which.
-* What is told at once has one id, with its last event: one who leaves in the middle misses nothing.
+* Where more is told at once than is read in one go, only the last event of it has an id, so that
+  one who leaves in the middle is told it all again, and misses nothing.
 * How the batch stands has no id, and is told at most once in :data:`LOOK` seconds.
 """
 
@@ -20,7 +21,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header
 
-from orchestrator.batch.outcomes import plain_standing
+from orchestrator.batch.outcomes import Standing, plain_standing
 from orchestrator.batch.throughput import Throughput
 from orchestrator.durable.batches import Batch, BatchState, StoredItem
 from orchestrator.durable.store import RunStore
@@ -118,54 +119,70 @@ async def follow_batch(
 
 
 class Ends:
-    """What has come to an end in a batch, each once; those of before ``since`` are known.
+    """What has come to an end in a batch, each end once; those long before ``since`` are known.
 
-    Read from the first item on that has not ended, so that little is read over and over.
+    Read from the first item on that may still come to an end, so that little is read over and over.
     """
 
     def __init__(self, store: RunStore, batch_id: str, since: float) -> None:
         self._batches = store.batches
         self._batch_id = batch_id
-        self._since = since
+        self._since = self._latest = since
         self._told: dict[int, int] = {}
+        #: Whose end may not be the last one.
+        self._open: set[int] = set()
         self._first = 0
-        self._latest = since
         #: Seconds that the last reading took.
         self.took = 0.0
 
-    @property
-    def latest(self) -> int:
-        """The time of the latest end so far, in milliseconds."""
-        return int(self._latest * 1000)
+    async def new(
+        self, started_at: float, *, all_over: bool = False
+    ) -> AsyncGenerator[tuple[StoredItem, int | None]]:
+        """What has ended since the last time, each with the id that its event has.
 
-    def all_over(self) -> None:
-        """Items may be begun again, wherever they are."""
-        self._first = 0
-
-    async def new(self) -> AsyncGenerator[list[StoredItem]]:
-        """What has ended since the last time, a page at a time."""
-        after, self.took = self._first, 0.0
+        Those that failed before ``started_at`` may be tried again; ``all_over``: read every item.
+        """
+        after = 0 if all_over else self._first
+        self.took = 0.0
+        is_only = True
+        last: StoredItem | None = None
         while True:
             began = time.monotonic()
             page = await self._batches.items(self._batch_id, after=after, limit=PAGE, ended=True)
             self.took += time.monotonic() - began
-            yield sorted(
-                (stored for stored in page if self._is_new(stored)),
-                key=lambda stored: stored.ended_at or 0.0,
-            )
+            is_only = is_only and len(page) < PAGE
+            new = [stored for stored in page if self._is_new(stored, started_at)]
+            for stored in sorted(new, key=_ended_at):
+                self._latest = max(self._latest, _ended_at(stored))
+                if is_only:
+                    yield stored, int(self._latest * 1000)
+                    continue
+                # Only in each page they are in order: who left now would miss some by any id.
+                if last is not None:
+                    yield last, None
+                last = stored
             if len(page) < PAGE:
                 break
             after = page[-1].item.number
-        while self._first + 1 in self._told:
-            self._first += 1
+        if last is not None:
+            yield last, int(self._latest * 1000)
+        while (number := self._first + 1) in self._told and number not in self._open:
+            self._first = number
 
-    def _is_new(self, stored: StoredItem) -> bool:
-        number, ended_at = stored.item.number, stored.ended_at or 0.0
+    def _is_new(self, stored: StoredItem, started_at: float) -> bool:
+        number, result = stored.item.number, stored.result
         if self._told.get(number) == stored.attempt:
             return False
         self._told[number] = stored.attempt
-        self._latest = max(self._latest, ended_at)
-        return ended_at >= self._since - OVERLAP
+        if result is None or result.ok or _ended_at(stored) >= started_at:
+            self._open.discard(number)
+        else:
+            self._open.add(number)
+        return _ended_at(stored) >= self._since - OVERLAP
+
+
+def _ended_at(stored: StoredItem) -> float:
+    return stored.ended_at or 0.0
 
 
 async def _events(
@@ -173,40 +190,34 @@ async def _events(
 ) -> AsyncGenerator[bytes]:
     ends, throughput = Ends(ours.store, batch_id, since), Throughput()
     seen: dict[str, Any] | None = None
-    started_at: float | None = None
     while True:
         # The batch first: once it has ended, so has every item that is read after it.
         batch = await ours.store.batches.load(batch_id)
         stands = await standing(batch, ours, keeper)
-        if batch.started_at != started_at:
-            started_at = batch.started_at
-            ends.all_over()
+        told = without_clocks(plain_standing(stands))
         is_over = _is_over(batch, stands.in_flight, ours.clock.now())
-        told = plain_standing(stands)
-        if is_over or without_clocks(told) != seen:
-            seen = without_clocks(told)
-            last: StoredItem | None = None
-            async for page in ends.new():
-                for stored in page:
-                    throughput.ended(stored.ended_at or 0.0)
-                    if last is not None:
-                        yield event("learner", None, shown_learner(batch_id, last))
-                    last = stored
-            if last is not None:
-                yield event("learner", ends.latest, shown_learner(batch_id, last))
+        if is_over or told != seen:
+            seen = told
+            async for stored, place in ends.new(batch.started_at, all_over=is_over):
+                throughput.ended(stored.ended_at or 0.0)
+                yield event("learner", place, shown_learner(batch_id, stored))
             if is_over:
-                yield event(batch.state.value, None, told)
+                yield event(batch.state.value, None, plain_standing(stands))
                 return
             if keeper.standing(batch_id) is None:
-                left, now = stands.waiting + stands.in_flight, stands.at
-                stands = replace(
-                    stands,
-                    per_minute=throughput.per_minute(now),
-                    eta_seconds=throughput.eta_seconds(left, now),
-                )
-                told = plain_standing(stands)
-            yield event("standing", None, told)
+                stands = _measured(stands, throughput)
+            yield event("standing", None, plain_standing(stands))
         await ours.clock.wait(max(LOOK, _REST * ends.took), asyncio.Event())
+
+
+def _measured(stands: Standing, throughput: Throughput) -> Standing:
+    """With the pace as it is seen from here, where another process carries the batch out."""
+    left = stands.waiting + stands.in_flight
+    return replace(
+        stands,
+        per_minute=throughput.per_minute(stands.at),
+        eta_seconds=throughput.eta_seconds(left, stands.at),
+    )
 
 
 def _is_over(batch: Batch, in_flight: int, at: float) -> bool:
