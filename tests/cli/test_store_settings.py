@@ -130,7 +130,7 @@ def test_the_doctor_looks_at_the_store(tmp_path: Path) -> None:
         file = tmp_path / "relaunch.db"
         done = relaunch(env, "doctor", "--store", str(file))
         assert done.returncode == 0
-        assert f"ok   store: {file} is reachable and fits schema 1; 0 unfinished." in done.stdout
+        assert f"ok   store: {file} is reachable and fits schema 2; 0 unfinished." in done.stdout
         assert "ok   store: none" in relaunch(env, "doctor").stdout
         done = relaunch(env, "doctor", "--store", LOCKED)
         assert done.returncode == 1
