@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.durable.store import STANDING, Filter, RunStore, Signals
 from orchestrator.errors import LeaseLost, StoreIncompatible, UnknownRelaunch
+from orchestrator.machine.run import Policy
 from orchestrator.machine.vocabulary import State
 from orchestrator.requests import Priority
 from tests.contract.stores import (
@@ -59,6 +60,17 @@ async def test_a_learner_has_one_unfinished_run(stores: Stores) -> None:
     last = await taken(store, first, State.LAUNCHED)
     assert last.finished_at is not None
     assert (await store.create(new_run("r3"), at=T0 + 2))[1]
+
+
+@contract()
+async def test_one_that_is_to_launch_nothing_is_the_learners_only_one_too(stores: Stores) -> None:
+    store = await stores.open()
+    frees = await begun(store, replace(new_run("r1"), policy=Policy(launch=False)))
+    assert not frees.run.policy.launch
+    assert await store.create(new_run("r2"), at=T0 + 1) == (frees, False)
+    assert (await taken(store, frees, State.FREED)).finished_at is not None
+    launches = await begun(store, new_run("r3"))
+    assert launches.run.policy.launch
 
 
 @contract()

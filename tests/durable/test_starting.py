@@ -65,6 +65,8 @@ def test_a_finished_relaunch_is_joined_only_by_its_key() -> None:
         ({"user": "bob"}, "idempotency_key"),
         ({"lab": 1003}, "idempotency_key"),
         ({"user": "bob", "relaunch_id": "r1"}, "relaunch_id"),
+        ({"policy": Policy(launch=False)}, "idempotency_key"),
+        ({"policy": Policy(launch=False), "relaunch_id": "r1"}, "relaunch_id"),
     ],
 )
 def test_a_name_that_was_used_for_something_else_is_refused(

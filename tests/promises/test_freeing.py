@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from orchestrator.sandbox import Instance
+from orchestrator import Policy, Relauncher, Run
+from orchestrator.sandbox import Instance, Readings
+from orchestrator.skillable import SkillableClient, SkillablePlatform
 from tests.promises.test_random_worlds import worlds
-from tests.world import EXAM, NEW_LAB, OLD_LAB, USER, World
+from tests.world import EXAM, KEY, NEW_LAB, OLD_LAB, USER, World
 
 #: Faults by which the platform says of itself what is not so.
 _LIES = {"status_0", "wrong_types", "html", "truncated", "login_redirect"}
@@ -66,6 +69,40 @@ def test_nothing_is_launched_and_nothing_else_ended(
         meant = [i for i in mine if i.holds_slot and _was_meant(i, lab, target)]
         # One whose end had begun before is not listed by every platform.
         assert not [i for i in meant if target or before[i.instance_id] != "Tearing Down"]
+
+
+@pytest.mark.parametrize("when", ["before its call", "after its call"])
+@pytest.mark.parametrize("faults", [(), ("cancel:lose_after",)], ids=["calm", "lost"])
+@pytest.mark.parametrize("gone", ["off", "error"])
+def test_whichever_step_it_dies_at_another_goes_on(when: str, faults: Any, gone: Any) -> None:
+    step, survived = 0, False
+    while not survived:
+        world = World(Readings(details_when_gone=gone), options={"teardown": "fixed:45"})
+        for fault in faults:
+            world.sandbox.faults.add(fault)
+        old = world.give(NEW_LAB).instance_id
+        with SkillableClient(KEY, **world.settings) as client:
+            policy = Policy(launch=False)
+            relauncher = Relauncher(SkillablePlatform(client), clock=world.clock, policy=policy)
+            relaunch = relauncher.start(USER, NEW_LAB)
+            events = relaunch.events()
+            for _ in range(step):
+                next(events, None)
+            stored = relaunch.run.to_json()
+            survived = relaunch.outcome is not None
+            if not survived:
+                if when == "after its call":
+                    next(events)
+                relaunch = relauncher.resume(Run.from_json(stored))
+            for _ in relaunch.events():
+                pass
+        outcome = relaunch.outcome
+        assert outcome is not None
+        assert (outcome.outcome, outcome.cancelled_instance_ids) == ("freed", (old,)), step
+        assert world.sandbox.ledger.cancels() == [old]
+        assert world.sandbox.ledger.count("launch") == 0
+        step += 1
+    assert step > 8
 
 
 def _details_can_be_believed(world: World, policy: dict[str, Any]) -> bool:

@@ -22,6 +22,7 @@ def verdict(simulation: Simulation) -> list[str]:
         *judge.one_launch(),
         *judge.nobody_elses_lab(),
         *judge.never_its_own(),
+        *judge.nothing_launched_where_none_is_wanted(),
         *judge.few_cancels(),
         *judge.every_run_ends(),
         *judge.outcomes_are_so(),
@@ -81,10 +82,21 @@ class _Judge:
             for instance_id in self.displaced(relaunch_id) & set(self.launched(relaunch_id)):
                 yield f"{relaunch_id}: displaced its own new lab {instance_id}"
 
+    def nothing_launched_where_none_is_wanted(self) -> Iterator[str]:
+        for relaunch_id, stored in self.simulation.runs.items():
+            if stored.run.policy.launch:
+                continue
+            for sent in self.by_run[relaunch_id]:
+                if sent.has_effect and not sent.displaces:
+                    yield f"{relaunch_id}: {sent.operation}, though it is to launch nothing"
+                if sent.displaces and sent.instance_id not in stored.run.known:
+                    yield f"{relaunch_id}: {sent.operation} of {sent.instance_id}, which came later"
+
     def few_cancels(self) -> Iterator[str]:
         for relaunch_id, stored in self.simulation.runs.items():
             gone = self.displaced(relaunch_id)
-            if len(gone) > 1 + stored.run.policy.max_recancels:
+            # One that launches nothing ends all that were there at its beginning.
+            if stored.run.policy.launch and len(gone) > 1 + stored.run.policy.max_recancels:
                 yield f"{relaunch_id}: displaced {sorted(gone)}"
         twice = Counter(e.instance_id for e in self.ledger.of("cancelled"))
         for instance_id, times in twice.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +198,9 @@ class Simulation:
         rng = self.rng
         lab = rng.choice((OLD_LAB, NEW_LAB, NEW_LAB, NEW_LAB))
         policy = policy_of(rng, rng.choice(self.deadlines))
+        # Of its own, so that the other seeds go on as they did.
+        if random.Random(f"frees {self.seed} {len(self.asked)}").random() < 0.15:
+            policy = replace(policy, launch=False)
         key = f"key-{len(self.asked)}" if rng.random() < 0.3 else None
         on_conflict = rng.choice(("refuse", "supersede"))
         priority = rng.choice((Priority.BUTTON, Priority.BULK))
