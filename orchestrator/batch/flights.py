@@ -14,7 +14,7 @@ import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
-from orchestrator.batch.outcomes import ItemOutcome
+from orchestrator.batch.outcomes import ItemOutcome, outcome_of_stored
 from orchestrator.batch.patience import patiently
 from orchestrator.batch.requests import relaunch_id_of
 from orchestrator.durable.batches import Batch, ItemResult, Mark, StoredItem
@@ -30,6 +30,11 @@ T = TypeVar("T")
 
 #: How often an item lets a relaunch of another lab go first.
 GOES_AFTER = 5
+
+
+class _BegunElsewhereError(Exception):
+    """Another process has brought this attempt to its end, or has begun the next one."""
+
 
 _PROBE = (State.PROBING, State.COUNTING)
 
@@ -73,11 +78,14 @@ class Flight:
         url, relaunch_id = None, None
         try:
             relaunch_id = await self._begin()
+        except _BegunElsewhereError:
+            return await self._as_it_is_kept()
+        except (InvalidRequest, RelaunchInFlight) as error:
+            result = ItemResult(outcome=State.FAILED, reason=error.code, message=str(error))
+        else:
             await self._patiently(lambda: self._follow(relaunch_id))
             ended = await self._patiently(lambda: self._relauncher.store.load(relaunch_id))
             result, url = _result_of(ended, self._marks), ended.run.new_url
-        except (InvalidRequest, RelaunchInFlight, UnknownRelaunch) as error:
-            result = ItemResult(outcome=State.FAILED, reason=error.code, message=str(error))
         ended_at = self._relauncher.clock.now()
         await self._patiently(
             lambda: self._relauncher.store.batches.finish(
@@ -99,10 +107,22 @@ class Flight:
             url=url,
         )
 
+    async def _as_it_is_kept(self) -> ItemOutcome:
+        """What another process, which carried the batch out as well, has made of the item."""
+        stored = await self._patiently(
+            lambda: self._relauncher.store.batches.items(
+                self._batch.batch_id, after=self._item.number - 1, limit=1
+            )
+        )
+        if stored[0].result is not None:
+            return outcome_of_stored(self._batch.batch_id, stored[0])
+        return await Flight(self._relauncher, self._batch, stored[0]).fly()
+
     async def _begin(self) -> str:
         """The id of the item's relaunch, which is in flight or has ended."""
         if self._known is None:
-            await self._note(self._own)
+            if not await self._note(self._own):
+                raise _BegunElsewhereError
         elif self._known != self._own:
             # Somebody else's, which was joined before this process had the item.
             with contextlib.suppress(UnknownRelaunch):
@@ -135,9 +155,9 @@ class Flight:
         )
         return await handle.accepted()
 
-    async def _note(self, relaunch_id: str) -> None:
+    async def _note(self, relaunch_id: str) -> bool:
         at = self._begun_at = self._begun_at or self._relauncher.clock.now()
-        await self._patiently(
+        return await self._patiently(
             lambda: self._relauncher.store.batches.begin(
                 self._batch.batch_id,
                 self._item.number,

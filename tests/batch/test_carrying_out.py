@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from orchestrator import Policy
+from orchestrator.batch.flights import Flight
 from orchestrator.batch.requests import Row
 from orchestrator.batch.resetting import abort, resume, stop
 from orchestrator.durable.batches import BatchState, Pace
@@ -355,6 +356,22 @@ def test_a_store_that_is_away_for_a_while_loses_and_doubles_nothing() -> None:
                 away.is_away = False
             await carrying.end()
         assert carrying.told() == dict.fromkeys(room.learners, "launched")
+        assert room.each_once()
+
+    virtually(test())
+
+
+def test_what_another_process_has_ended_is_told_and_not_begun_again() -> None:
+    """Two that both take themselves for the holder, as after a long freeze."""
+
+    async def test() -> None:
+        room = Classroom(1)
+        batch = await room.batch()
+        (stored,) = await room.store.batches.items(batch.batch_id)
+        done = await room.carry_out(batch)
+        async with room.process() as late:
+            outcome = await Flight(late, batch, stored).fly()
+        assert outcome.result == done.outcomes[0].result
         assert room.each_once()
 
     virtually(test())
