@@ -96,6 +96,8 @@ class RelaunchNotLaunched(RelaunchError):
 class RelaunchInFlight(RelaunchError):
     """The learner has an unfinished relaunch of another lab; nothing was begun, or changed there.
 
+    Or of the same lab, if one of the two launches nothing.
+
     ``relaunch_id`` and ``lab_profile_id`` name the one in flight; ``harmless`` says that it has
     changed nothing yet, so that another request may still supersede it.
     """

@@ -228,7 +228,7 @@ async def _explained(
     else:
         text = (
             f"User {user} has an unfinished relaunch of lab {error.lab_profile_id} ({other}) that "
-            f"nobody is working on, so none of lab {lab} was begun; nothing was changed. "
+            f"nobody is working on, so this one of lab {lab} was not begun; nothing was changed. "
             f"`relaunch runs resume {other}` goes on with it, `relaunch runs abort {other}` ends it"
         )
         text += ", and --on-conflict supersede takes its place." if error.harmless else "."

@@ -265,7 +265,7 @@ def _conflict(error: RelaunchInFlight, caller: Caller) -> Conflict:
         "may": may,
     }
     return Conflict(
-        "Another lab's relaunch is in flight for this learner, so none was begun; nothing was "
+        "Another relaunch is in flight for this learner, so this one was not begun; nothing was "
         f"changed. What may be done: {', '.join(may)}.",
         members=members,
     )
