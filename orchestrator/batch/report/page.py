@@ -17,7 +17,7 @@ from html import escape
 from importlib.resources import files
 
 from orchestrator.batch.report import headline as words
-from orchestrator.batch.report.drawing import PATTERNS
+from orchestrator.batch.report.drawing import PATTERNS, box
 from orchestrator.batch.report.elements import SIGNS, safe, table, time_element, with_commands
 from orchestrator.batch.report.kept import KeptText
 from orchestrator.batch.report.sections import left_to_do, row, the_run, the_teardowns
@@ -130,9 +130,7 @@ def _share(tally: Tally) -> str:
     for fate in Fate:
         if count := tally.fates[fate]:
             width = count / tally.total * 960
-            parts.append(
-                f'<rect class="f-{fate}" x="{x:.1f}" y="0" width="{width:.1f}" height="14"/>'
-            )
+            parts.append(box(fate, x, 0, width, 14))
             told.append(f"{count:,} {_FATE_WORDS[fate]}")
             x += width
     return (

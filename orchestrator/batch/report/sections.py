@@ -56,7 +56,8 @@ def the_run(tally: Tally) -> Iterator[str]:
     axis = time_axis_of(tally)
     yield '<section><h2 id="run">The run</h2>\n'
     if tally.total >= BANDS_FROM:
-        yield f"<h3>Everybody, moment by moment</h3>\n{_frame('Everybody', bands(tally))}"
+        yield "<h3>Everybody, moment by moment</h3>\n"
+        yield _frame("Picture of everybody", bands(tally))
         yield legend([phase for phase in phases_of(bars) if phase is not Phase.QUEUE])
     which = (
         "Everybody, in the order of the list."
@@ -68,7 +69,7 @@ def the_run(tally: Tally) -> Iterator[str]:
         f"since the batch began, at {clock(tally.batch.created_at)} UTC.</p>\n"
     )
     yield legend(phases_of(bars))
-    yield _frame("A line for each learner", "".join(time_lines(tally)))
+    yield _frame("Picture of each learner", "".join(time_lines(tally)))
     yield "</section>\n"
 
 
@@ -86,7 +87,7 @@ def the_teardowns(tally: Tally) -> Iterator[str]:
             f"{'it' if late == 1 else 'them'}.</p>\n"
         )
     if pictures := "".join(spreads(tally)):
-        yield _frame("How long the teardowns took", pictures)
+        yield _frame("Pictures of the teardowns", pictures)
     if len(labs) > MOST_LABS:
         yield f"<p>The {MOST_LABS} labs with the most teardowns are drawn.</p>\n"
     heads = ("Lab", "Teardowns", "10 % within", "Half within", "90 % within", "Longest", "Not over")
@@ -107,19 +108,16 @@ def row(bar: Bar) -> str:
     if teardown is not None:
         took = f"{'' if teardown.over else '&gt;&#8239;'}{colon(teardown.seconds)}"
     cells = (
-        f'<span class="end-{bar.fate}">{SIGNS[bar.fate]}</span> '
-        f"{escape(bar.word)}{again(stored.attempt)}",
         str((result.lab_instance_id if result else None) or ""),
         " ".join(map(str, ended)),
     )
-    times = (
-        "" if bar.seconds is None else colon(bar.seconds),
-        took,
-    )
+    times = ("" if bar.seconds is None else colon(bar.seconds), took)
+    # A cell keeps a text that runs from right to left to itself.
     return (
-        f'<tr><td>{item.number}<th scope="row"><bdi>{safe(item.user_id)}</bdi>'
-        f"<td>{item.lab_profile_id}<td>{'<td>'.join(cells)}{_moment(stored.begun_at)}"
-        f"{_moment(stored.ended_at)}<td>{'<td>'.join(times)}\n"
+        f"<tr><td>{item.number}<th scope=row>{safe(item.user_id)}<td>{item.lab_profile_id}"
+        f"<td class=end-{bar.fate}>{SIGNS[bar.fate]} {escape(bar.word)}{again(stored.attempt)}"
+        f"<td>{'<td>'.join(cells)}{_moment(stored.begun_at)}{_moment(stored.ended_at)}"
+        f"<td>{'<td>'.join(times)}\n"
     )
 
 
@@ -142,7 +140,7 @@ def _named(stored: StoredItem) -> str:
         message = without_urls(result.message)
         outcome = f"{result.outcome}{f' ({result.reason})' if result.reason else ''}"
     return (
-        f'<tr><th scope="row"><bdi>{safe(item.user_id)}</bdi><td>{item.lab_profile_id}'
+        f'<tr><th scope="row">{safe(item.user_id)}<td>{item.lab_profile_id}'
         f"<td>{safe(outcome)}{again(stored.attempt)}<td>{safe(message)}"
         f"<td>{f'<code>{safe(relaunch)}</code>' if relaunch else ''}\n"
     )
