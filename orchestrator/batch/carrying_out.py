@@ -28,6 +28,7 @@ from orchestrator.batch.watching import Watch
 from orchestrator.durable.batches import OK, Batch, BatchState, StoredItem
 from orchestrator.errors import StoreUnavailable
 from orchestrator.logs import get_logger
+from orchestrator.machine.vocabulary import State
 from orchestrator.relauncher import AsyncRelauncher
 
 _log = get_logger("orchestrator.batch")
@@ -45,16 +46,24 @@ LOOK = 0.2
 class BatchRun:
     """One batch in this process, to be carried out or followed; see the module's docstring.
 
-    ``again``: items that ended without success are tried once more. Lives in one event loop.
+    ``again``: items that ended without success are tried once more. ``holder``: by this name it
+    holds the batch, already perhaps. Lives in one event loop.
     """
 
-    def __init__(self, relauncher: AsyncRelauncher, batch: Batch, *, again: bool = False) -> None:
+    def __init__(
+        self,
+        relauncher: AsyncRelauncher,
+        batch: Batch,
+        *,
+        again: bool = False,
+        holder: str | None = None,
+    ) -> None:
         self._relauncher = relauncher
         self._store = relauncher.store
         self._clock = relauncher.clock
         self._batch = batch
         self._again = again
-        self._holder = f"batch-{uuid.uuid4().hex[:12]}"
+        self._holder = holder or f"batch-{uuid.uuid4().hex[:12]}"
         self._flights: dict[int, Flight] = {}
         self._flying: set[asyncio.Task[None]] = set()
         self._broken: Exception | None = None
@@ -67,6 +76,9 @@ class BatchRun:
         self._judge = Judge()
         self._obstacle: Obstacle | None = None
         self._look_at = 0.0
+        #: Somebody ends relaunches: perhaps the whole batch.
+        self._look_first = False
+        self._resumed = False
         self._store_away = False
         self._stop_reason: str | None = None
         self._wake = asyncio.Event()
@@ -76,11 +88,6 @@ class BatchRun:
     def batch(self) -> Batch:
         """The batch as it was last seen."""
         return self._batch
-
-    @property
-    def holds(self) -> bool:
-        """Whether it carries the batch out, and does not follow somebody who does."""
-        return self._batch.holder == self._holder
 
     def stop(self, reason: str = "stopped") -> None:
         """Begin no item any more; what is in flight comes to its end."""
@@ -138,17 +145,24 @@ class BatchRun:
             await self._clock.wait(max(BEAT, watch.rest), asyncio.Event())
         await self._note(await watch.look())
         try:
-            await self._carry_out()
+            self._resumed = True
+            while self._resumed:
+                self._resumed = False
+                await self._carry_out()
         finally:
             with contextlib.suppress(StoreUnavailable):
                 await self._store.batches.let_go(self._batch.batch_id, self._holder)
 
     async def _hold(self) -> bool:
         """Take the batch, or say that this process still has it; the batch as it is now."""
-        now = self._clock.now()
+        now, before = self._clock.now(), self._batch.started_at
         self._batch = await self._store.batches.hold(
             self._batch.batch_id, self._holder, at=now, until=now + HOLD
         )
+        if self._batch.started_at != before:
+            # Resumed meanwhile: what stopped it is over, and those who failed have another try.
+            self._resumed = self._again = True
+            self._stop_reason, self._judge = None, Judge()
         return self._batch.holder == self._holder
 
     async def _note(self, ends: tuple[ItemOutcome, ...]) -> None:
@@ -201,6 +215,8 @@ class BatchRun:
             self._wake.clear()
             if self._broken is not None:
                 raise self._broken
+            if self._resumed:
+                return
             self._look_for_obstacles()
             is_late = self._is_late()
             if is_late:
@@ -209,6 +225,11 @@ class BatchRun:
                 await self._record_stop()
             if is_late or (self._batch.state is not BatchState.RUNNING and not self._flights):
                 return
+            if self._look_first:
+                # Or the places of an aborted batch would be given to those who wait.
+                self._look_first = False
+                await patiently(self._hold)
+                continue
             now = self._clock.now()
             if self._may_begin() and now >= not_before:
                 stored = await pending.next()
@@ -262,6 +283,7 @@ class BatchRun:
             return
         del self._flights[number]
         pending.landed(flight.user_id)
+        self._look_first = self._look_first or outcome.result.outcome == State.ABORTED
         self._ended[outcome.result.outcome] += 1
         self._api_calls += outcome.result.api_calls
         self._throughput.ended(outcome.ended_at)

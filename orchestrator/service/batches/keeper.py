@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import uuid
 from collections.abc import AsyncIterator
 
-from orchestrator.batch.carrying_out import BatchRun
+from orchestrator.batch.carrying_out import HOLD, BatchRun
 from orchestrator.batch.outcomes import Standing
 from orchestrator.durable.batches import Batch, BatchState
 from orchestrator.errors import StoreError
@@ -89,26 +90,32 @@ class Keeper:
         now = self._parts.clock.now()
         for batch in await batches.history(unfinished=True, limit=MOST):
             if (
-                batch.origin == "service"
-                and batch.state is BatchState.RUNNING
-                and batch.batch_id not in self._runs
-                and not is_held(batch, now)
+                batch.origin != "service"
+                or batch.state is not BatchState.RUNNING
+                or batch.batch_id in self._runs
+                or is_held(batch, now)
             ):
-                # Items that failed are tried again by whoever has asked for the batch again.
-                again = batch.started_at > batch.created_at
-                run = BatchRun(self._parts.relauncher, batch, again=again)
-                self._runs[batch.batch_id] = run
-                task = asyncio.create_task(self._carry_out(run, batch.batch_id))
-                self._carrying.add(task)
-                task.add_done_callback(self._carrying.discard)
+                continue
+            holder = f"service-{uuid.uuid4().hex[:12]}"
+            held = await batches.hold(batch.batch_id, holder, at=now, until=now + HOLD)
+            if held.holder == holder:
+                self._begin(held, holder)
+
+    def _begin(self, batch: Batch, holder: str) -> None:
+        # Who failed is tried again once the batch was asked for again.
+        again = batch.started_at > batch.created_at
+        run = BatchRun(self._parts.relauncher, batch, again=again, holder=holder)
+        self._runs[batch.batch_id] = run
+        task = asyncio.create_task(self._carry_out(run, batch.batch_id))
+        self._carrying.add(task)
+        task.add_done_callback(self._carrying.discard)
 
     async def _carry_out(self, run: BatchRun, batch_id: str) -> None:
         outcomes = run.outcomes()
         try:
             with self._parts.metrics.batch():
                 async for outcome in outcomes:
-                    if run.holds:
-                        self._parts.metrics.batch_item(outcome.result.outcome)
+                    self._parts.metrics.batch_item(outcome.result.outcome)
         except StoreError as error:
             _log.warning("batch_left", reason=error.code)
         except Exception as error:  # a bug of ours; it is taken up again
