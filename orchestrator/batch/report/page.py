@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html import escape
 from importlib.resources import files
 
@@ -38,6 +38,12 @@ _FATE_WORDS = {
     Fate.UNDER_WAY: "under way",
     Fate.WAITING: "not begun",
 }
+_SECTIONS = (
+    ("left", "What is left to do"),
+    ("run", "The run"),
+    ("teardowns", "The teardowns"),
+    ("everybody", "Everybody"),
+)
 _COLUMNS = (
     "No.", "Learner", "Lab", "How it ended", "New instance", "Instance ended", "Begun", "Ended",
     "Took", "Teardown",
@@ -61,10 +67,10 @@ class PageWriter:
     def end(self) -> Iterator[str]:
         """The whole page."""
         tally = self._tally
+        sections = ["".join(part(tally)) for part in (left_to_do, the_run, the_teardowns)]
         yield from _top(tally)
-        yield from left_to_do(tally)
-        yield from the_run(tally)
-        yield from the_teardowns(tally)
+        yield _contents(zip(_SECTIONS, [*sections, tally.total], strict=True))
+        yield from sections
         yield from self._everybody(tally)
         yield (
             f"<footer><p>Written on {time_element(tally.at)}. All times are in UTC. This page is "
@@ -112,6 +118,12 @@ def _top(tally: Tally) -> Iterator[str]:
     for sentence in words.state_sentences(tally):
         yield f'<p class="state">{with_commands(sentence)}</p>\n'
     yield from _numbers(tally)
+
+
+def _contents(sections: Iterable[tuple[tuple[str, str], object]]) -> str:
+    """The way to each section that there is."""
+    links = [f'<a href="#{name}">{title}</a>' for (name, title), there in sections if there]
+    return f'<nav aria-label="Contents">{" ".join(links)}</nav>\n' if links else ""
 
 
 def _ended(tally: Tally) -> str:

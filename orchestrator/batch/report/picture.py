@@ -28,7 +28,7 @@ from orchestrator.batch.report.wording import iso, length
 CHUNK = 40
 ROW = 18
 #: How much of a word has room after a line.
-_MOST = 29
+_MOST = 31
 _LEFT, _RIGHT, _TOP = 150.0, 200.0, 22.0
 
 
@@ -95,7 +95,7 @@ def _bar(bar: Bar, axis: Axis, top: float) -> Iterator[str]:
             # What is there can be seen, however short it was.
             yield box(span.phase, start, top + 4, max(1.0, end - start), 10)
     took = f" {length(bar.seconds)}" if bar.seconds is not None and bar.fate is Fate.OK else ""
-    again = f" (attempt {bar.stored.attempt})" if bar.stored.attempt > 1 else ""
+    again = " (again)" if bar.stored.attempt > 1 else ""
     word = bar.word if bar.fate is not Fate.OK else ""
     line = short(f"{SIGNS[bar.fate]}{took} {word}".rstrip(), _MOST - len(again)) + again
     yield text(WIDTH - _RIGHT + 10, top + 13, line, f"end-{bar.fate}")

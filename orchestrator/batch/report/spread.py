@@ -29,10 +29,12 @@ def spreads(tally: Tally) -> Iterator[str]:
     longest = min(max(tally.times.over), max(usual, 5.0))
     width = round_length(longest / _COLUMNS)
     columns = int(longest // width) + 1
-    for lab in largest(tally)[:MOST_LABS]:
-        times = tally.labs[lab]
-        if times.over:
-            yield _spread(lab, times, width, columns)
+    drawn = [lab for lab in largest(tally)[:MOST_LABS] if tally.labs[lab].over]
+    counts = {lab: _counted(tally.labs[lab], width, columns) for lab in drawn}
+    if not any(count[-1] for count in counts.values()):
+        counts = {lab: count[:-1] for lab, count in counts.items()}
+    for lab in drawn:
+        yield _spread(lab, tally.labs[lab], counts[lab], width, columns)
 
 
 def largest(tally: Tally) -> list[int]:
@@ -40,10 +42,15 @@ def largest(tally: Tally) -> list[int]:
     return sorted(tally.labs, key=lambda lab: (-len(tally.labs[lab].over), lab))
 
 
-def _spread(lab: int, times: Times, width: float, columns: int) -> str:
+def _counted(times: Times, width: float, columns: int) -> list[int]:
+    """How many there are in each column; in the last are those beyond."""
     counts = [0] * (columns + 1)
     for seconds in times.over:
         counts[min(columns, int(seconds // width))] += 1
+    return counts
+
+
+def _spread(lab: int, times: Times, counts: list[int], width: float, columns: int) -> str:
     low, middle, high = (times.quantile(share) for share in (0.1, 0.5, 0.9))
     return picture(
         f"spread{lab}",
@@ -51,31 +58,30 @@ def _spread(lab: int, times: Times, width: float, columns: int) -> str:
         f"{len(times.over)} teardowns: half within {length(middle)}, one in ten within "
         f"{length(low)}, nine in ten within {length(high)}, the longest {length(max(times.over))}.",
         _TOP + _HEIGHT + 34,
-        _columns(lab, counts, width, (low, middle, high)),
+        _drawn(lab, counts, columns, width, (low, middle, high)),
     )
 
 
-def _columns(
-    lab: int, counts: list[int], width: float, marks: tuple[float, float, float]
+def _drawn(
+    lab: int, counts: list[int], columns: int, width: float, marks: tuple[float, float, float]
 ) -> Iterator[str]:
-    shown = counts if counts[-1] else counts[:-1]
-    room = (WIDTH - _LEFT - _RIGHT) / max(len(shown), 1)
+    room = (WIDTH - _LEFT - _RIGHT) / len(counts)
     base, most = _TOP + _HEIGHT, max(counts)
     yield text(0, 14, f"Lab {lab}", "caption")
-    for n, count in enumerate(shown):
+    for n, count in enumerate(counts):
         height = count / most * _HEIGHT
-        kind = "beyond" if n == len(counts) - 1 else "teardown"
+        kind = "beyond" if n == columns else "teardown"
         if count:
             yield (
                 f'<path class="f-{kind}" d="M{number(_LEFT + n * room + 0.5)} {number(base)}'
                 f'v-{number(max(1.0, height))}h{number(max(0.5, room - 1))}V{number(base)}z">'
-                f"<title>{_told(n, count, width, n == len(counts) - 1)}</title></path>"
+                f"<title>{_told(n, count, width, n == columns)}</title></path>"
             )
     yield f'<path class="axis" d="M{number(_LEFT)} {number(base)}H{number(WIDTH - _RIGHT)}"/>'
     yield text(_LEFT - 6, _TOP + 4, f"{most:,}", "tick", "end")
     yield text(_LEFT - 6, base, "0", "tick", "end")
-    yield from _ticks(len(counts) - 1, bool(counts[-1]), width, room, base)
-    edge = _LEFT + (len(counts) - 1) * room
+    yield from _ticks(columns, len(counts) > columns, width, room, base)
+    edge = _LEFT + len(counts) * room
     low, middle, high = (min(edge, _LEFT + mark / width * room) for mark in marks)
     labels = (
         (low, _TOP - 2, f"10 %: {length(marks[0])}", "end"),

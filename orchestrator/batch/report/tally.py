@@ -22,7 +22,7 @@ from orchestrator.durable.batches import Batch, BatchState, StoredItem
 
 MOST_BARS = 250
 SLOWEST = 100
-MOST_NAMED = 200
+MOST_NAMED = 100
 
 
 class Fate(StrEnum):

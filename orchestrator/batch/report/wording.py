@@ -20,7 +20,7 @@ _MONTHS = (
     "October", "November", "December",
 )  # fmt: skip
 
-_AGAIN = "<resume> tries them once more, and touches nobody who is through."
+_AGAIN = "<resume> tries them once more, and touches nobody who is done."
 _LATER = f"Wait some minutes; then {_AGAIN}"
 _RAISE = f"Somebody has to raise that limit, or other labs have to end; then {_AGAIN}"
 _LOOK = f"Look at what the learner has (`relaunch labs --user ID`), and settle that; then {_AGAIN}"
