@@ -24,6 +24,7 @@ from orchestrator.cli import (
     key,
     labs,
     relaunch,
+    reset,
     runs,
     sandbox,
     serve,
@@ -46,6 +47,7 @@ app = typer.Typer(
 )
 app.command("run", epilog=exits.exits_help())(relaunch.run)
 app.command("demo")(demo.demo)
+app.command("reset", epilog=exits.exits_help(exits.BATCH_EXITS))(reset.reset)
 app.command("batches")(batches.batches)
 app.add_typer(batches.app, name="batch")
 app.command("labs")(labs.labs)

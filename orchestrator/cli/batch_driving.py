@@ -90,7 +90,7 @@ async def account_of(
 ) -> tuple[Account, list[StoredItem]]:
     """How a batch stands by its store, and every item."""
     batch = await store.batches.load(batch_id)
-    items = await _all_items(store, batch_id)
+    items = await all_items(store, batch_id)
     account = Account(
         batch=batch,
         counts=await store.batches.counts(batch_id),
@@ -112,7 +112,7 @@ def write_files(
     return good
 
 
-async def _all_items(store: RunStore, batch_id: str) -> list[StoredItem]:
+async def all_items(store: RunStore, batch_id: str) -> list[StoredItem]:
     """Every item, read a page at a time."""
     found: list[StoredItem] = []
     while True:

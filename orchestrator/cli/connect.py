@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 import platformdirs
@@ -22,7 +22,7 @@ from orchestrator.cli.stores import store_of
 from orchestrator.durable.driver import WorkerOptions
 from orchestrator.durable.store import RunStore
 from orchestrator.errors import ConfigurationError
-from orchestrator.ports import AsyncPlatform
+from orchestrator.ports import AsyncPlatform, AsyncRoster
 from orchestrator.skillable import AsyncSkillableClient, AsyncSkillablePlatform
 from orchestrator.traffic import Gate, Limits, PolitePlatform
 from orchestrator.waiting import Knowledge, KnowledgeFile
@@ -40,6 +40,12 @@ class Connected:
     schedules: Schedules
     knowledge: KnowledgeFile | None
     store: RunStore | None
+
+    @property
+    def roster(self) -> AsyncRoster:
+        """The platform, as one that is asked about the whole API consumer."""
+        # What is made here is one; whoever made another platform has no batches to select.
+        return cast(AsyncRoster, self.platform)
 
     def save_knowledge(self) -> None:
         """Keep what was learned."""

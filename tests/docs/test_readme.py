@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cli.exits import EXITS
+from orchestrator.batch.outcomes import ItemOutcome, plain_outcome
+from orchestrator.cli.exits import BATCH_EXITS, EXITS
 from orchestrator.cli.settings import settings_table
+from orchestrator.durable.batches import Item, ItemResult
 from orchestrator.plain import to_plain
 from orchestrator.sandbox import Sandbox
 from orchestrator.sandbox.server import SandboxServer
@@ -49,6 +51,27 @@ def test_the_settings_table_is_the_code_s() -> None:
 def test_the_exit_codes_are_all_there() -> None:
     section = README[README.index("Exit codes:") :][:500]
     assert set(EXITS) <= {int(n) for n in re.findall(r"\b(\d{1,3}) [a-z]", section)}
+
+
+def test_the_exit_codes_of_batches_are_told_in_the_code_s_words() -> None:
+    told = "; ".join(f"{code} {when}" for code, when in BATCH_EXITS.items())
+    assert f"Exit codes of batches: {told}." in " ".join(README.split())
+
+
+def test_every_field_of_a_learner_of_a_batch_is_named() -> None:
+    item = Item(number=1, user_id="ann", lab_profile_id=1001)
+    result = ItemResult(outcome="launched", reason=None, message="")
+    one = ItemOutcome(
+        batch_id="b",
+        item=item,
+        attempt=1,
+        relaunch_id="r",
+        result=result,
+        begun_at=None,
+        ended_at=0.0,
+    )
+    described = README[README.index("`--json` prints one JSON object for each learner") :][:900]
+    assert {field for field in plain_outcome(one) if f"`{field}`" not in described} == set()
 
 
 def test_every_field_of_the_json_is_named() -> None:
