@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from orchestrator.errors import CallRefused, KeyRejected, PlatformError, RateLimited
 from orchestrator.labs import (
@@ -19,8 +19,10 @@ from orchestrator.labs import (
     Labs,
     LaunchAnswer,
     LaunchParameters,
+    RosterEntry,
+    RosterPage,
 )
-from orchestrator.ports import AsyncPlatform
+from orchestrator.ports import AsyncPlatform, AsyncRoster
 from orchestrator.service.metrics import Metrics
 
 T = TypeVar("T")
@@ -31,7 +33,7 @@ OK, DROPPED, BROKEN = "ok", "dropped", "broken"
 
 
 class MeteredPlatform:
-    """:class:`orchestrator.ports.AsyncPlatform` over another one.
+    """:class:`orchestrator.ports.AsyncPlatform` and ``AsyncRoster``, over another one.
 
     The result of a call is :data:`OK`, ``result_<code>`` of a launch or a resume that the platform
     answered with another code, ``refused`` or ``foreign`` of a cancel, a save or a description that
@@ -83,6 +85,30 @@ class MeteredPlatform:
         """Counted."""
         call = self.platform.count_active(timeout=timeout)
         return await self._metered("stats", call, _fine)
+
+    async def roster(self, *, timeout: float) -> tuple[RosterEntry, ...]:
+        """Counted."""
+        call = cast(AsyncRoster, self.platform).roster(timeout=timeout)
+        return await self._metered("runningandsavedlabs", call, _fine)
+
+    async def search(
+        self,
+        *,
+        class_id: str | None = None,
+        lab_profile_id: int | None = None,
+        since: float | None = None,
+        page: int = 0,
+        timeout: float,
+    ) -> RosterPage:
+        """Counted."""
+        call = cast(AsyncRoster, self.platform).search(
+            class_id=class_id,
+            lab_profile_id=lab_profile_id,
+            since=since,
+            page=page,
+            timeout=timeout,
+        )
+        return await self._metered("labinstance/search", call, _fine)
 
     async def _metered(
         self, operation: str, call: Awaitable[T], result_of: Callable[[T], str]

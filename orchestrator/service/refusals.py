@@ -13,8 +13,10 @@
         │   ├── BatchIdTaken batch_id_taken    409  it is another request's
         │   ├── BatchAborted batch_aborted     409  it is never gone on with
         │   └── BatchElsewhere batch_elsewhere 409  it was not begun by the service
+        ├── NothingSelected nothing_selected   409  no lab that runs is as it was asked for
         ├── BodyTooLarge    body_too_large     413
         ├── TooMany         too_many_requests  429  of this caller; ``Retry-After`` says when
+        ├── PlatformSlow    platform_slow      503  it did not tell in time what runs
         ├── KeySetUnavailable key_set_unavailable 503  no public key of the LMS can be had
         └── Draining        draining           503  the service is being stopped
 
@@ -120,6 +122,33 @@ class BatchElsewhere(BatchInTheWay):
         "The batch was not begun by the service, which carries out its own alone. Resume it where "
         "it was begun (relaunch batch resume), or ask for it here under another batch_id."
     )
+
+
+class NothingSelected(Refused):
+    """No lab that runs is as it was asked for, so there is nothing to do."""
+
+    code = "nothing_selected"
+    status = 409
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No lab that runs and may be touched fits the selection: there is nothing to do, and "
+            "no batch was made. With dry_run it is told what was left alone, and why."
+        )
+
+
+class PlatformSlow(Refused):
+    """The platform did not tell in time which labs run."""
+
+    code = "platform_slow"
+    status = 503
+
+    def __init__(self, *, retry_after: float) -> None:
+        super().__init__(
+            "The platform did not tell in time which labs run. Nothing was changed, and no batch "
+            "was made; ask again in a moment.",
+            {"Retry-After": str(max(1, math.ceil(retry_after)))},
+        )
 
 
 class BodyTooLarge(Refused):

@@ -2,14 +2,57 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx
 
+from orchestrator.labs import RosterEntry, RosterPage
+from orchestrator.service.app import create_app
+from orchestrator.testing import Async, InMemoryPlatform
 from tests.service.world import NEW, OLD, Following, Within, bearer
+
+
+class Listing(Async):
+    """A platform that lists all of its labs; ``slow`` seconds later. A search finds none."""
+
+    def __init__(self, platform: InMemoryPlatform, slow: float = 0.0) -> None:
+        super().__init__(platform)
+        self.slow = slow
+        self.asked = 0
+
+    async def roster(self, *, timeout: float) -> tuple[RosterEntry, ...]:
+        """Every lab that is not gone."""
+        self.asked += 1
+        await asyncio.sleep(self.slow)
+        return tuple(
+            RosterEntry(
+                instance_id=one.instance_id,
+                user_id=one.user_id,
+                lab_profile_id=one.lab_profile_id,
+                started_at=one.started_at,
+                is_exam=one.is_exam,
+            )
+            for one in self.platform.instances.values()
+            if one.gone_at > self.platform.now()
+        )
+
+    async def search(self, **_: object) -> RosterPage:
+        """Nothing."""
+        return RosterPage(instances=())
+
+
+def listing(slow: float = 0.0, **within: Any) -> tuple[Within, Listing]:
+    """A service whose platform lists all of its labs."""
+    service = Within(**within)
+    platform = Listing(service.platform, slow)
+    service.parts = replace(service.parts, platform=platform)
+    service.app = create_app(service.parts)
+    return service, platform
 
 
 def asked(count: int = 3, **more: Any) -> dict[str, Any]:

@@ -38,6 +38,8 @@ class Keeper:
         self._runs: dict[str, BatchRun] = {}
         self._carrying: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
+        #: Held by whoever makes a batch of what the platform says; one at a time.
+        self.selecting = asyncio.Lock()
 
     def look(self) -> None:
         """Look at once: a batch was asked for here."""

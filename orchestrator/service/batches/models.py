@@ -6,7 +6,7 @@ errors, the lab that nobody names, and who is there twice.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import (
     ConfigDict,
@@ -15,6 +15,7 @@ from pydantic import (
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     field_validator,
+    model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
@@ -52,6 +53,23 @@ class LearnerAsked(Asked):
         description="The lab instance that makes room; no other one is ended.",
     )
     parameters: LaunchParametersAsked | None = None
+
+
+class SelectAsked(Asked):
+    """Which of the labs that run: all of these must hold, of several in a list one."""
+
+    everything: bool = Field(
+        False, description="True: nothing more than that it runs; never meant by leaving all out."
+    )
+    lab_profile_ids: list[LabProfileId] = Field(default_factory=list, max_length=100)
+    class_id: str | None = Field(None, max_length=LONGEST)
+    older_than_seconds: float | None = Field(None, ge=0, le=10**9, description="Since its start.")
+    idle_for_seconds: float | None = Field(
+        None, ge=0, le=10**9, description="Since it was last used, where that is known."
+    )
+    user_globs: list[Annotated[str, Field(max_length=LONGEST)]] = Field(
+        default_factory=list, max_length=100, description="Such as `team-*`, in the case as given."
+    )
 
 
 class PaceAsked(Asked):
@@ -114,7 +132,7 @@ class BatchAsked(PaceAsked):
                     "note": "before the Monday class",
                     "concurrency": 50,
                 },
-                {"lab_profile_id": 1001, "learners": [{"user_id": "ada"}], "launch": False},
+                {"select": {"lab_profile_ids": [1001], "idle_for_seconds": 7200}, "launch": False},
             ]
         }
     )
@@ -128,7 +146,14 @@ class BatchAsked(PaceAsked):
     lab_profile_id: LabProfileId | None = Field(
         None, description="The lab of every learner who has none of their own."
     )
-    learners: list[LearnerAsked] = Field(min_length=1, max_length=MOST_LEARNERS)
+    learners: list[LearnerAsked] | None = Field(
+        None, min_length=1, max_length=MOST_LEARNERS, description="Who; or else `select`."
+    )
+    select: SelectAsked | None = Field(
+        None,
+        description="The labs that run now, by what the platform says of them; each is launched "
+        "anew, or only ended. Exams are left alone.",
+    )
     launch: bool | None = Field(
         None, description="False: only end the labs, and wait until the slots are free."
     )
@@ -144,9 +169,9 @@ class BatchAsked(PaceAsked):
     @classmethod
     def _all_that_is_wrong(
         cls, value: Any, read: ValidatorFunctionWrapHandler, info: ValidationInfo
-    ) -> list[LearnerAsked]:
+    ) -> list[LearnerAsked] | None:
         problems: list[InitErrorDetails] = []
-        learners: list[LearnerAsked] = []
+        learners: list[LearnerAsked] | None = None
         try:
             learners = read(value)
         except ValidationError as error:
@@ -161,6 +186,18 @@ class BatchAsked(PaceAsked):
             problems.sort(key=lambda one: [str(part).zfill(9) for part in one["loc"][:1]])
             raise ValidationError.from_exception_data("learners", problems, hide_input=True)
         return learners
+
+    @model_validator(mode="after")
+    def _one_or_the_other(self) -> Self:
+        if (self.learners is None) == (self.select is None):
+            raise _both("either learners or select", "must be given, and not both")
+        if self.select is not None and self.lab_profile_id is not None:
+            raise _both("lab_profile_id", "goes with learners; select has lab_profile_ids")
+        return self
+
+
+def _both(name: str, said: str) -> PydanticCustomError:
+    return PydanticCustomError("batch_request", "{name} {said}", {"name": name, "said": said})
 
 
 def _among(rows: list[Any], lab_profile_id: int | None) -> list[InitErrorDetails]:

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from orchestrator.durable.batches import Origin
 
-_STANDING: Any = {
+#: An example.
+STANDING: Any = {
     "batch_id": "networks-monday",
     "state": "running",
     "reason": None,
@@ -65,7 +66,7 @@ class InTheWay(BaseModel):
 class Batch(BaseModel):
     """How a batch stands."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_STANDING]})
+    model_config = ConfigDict(json_schema_extra={"examples": [STANDING]})
 
     batch_id: str
     state: str = Field(description="running, stopped, ended or aborted.")
@@ -98,7 +99,7 @@ class Batch(BaseModel):
 class Batches(BaseModel):
     """Batches, newest first."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"batches": [_STANDING]}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"batches": [STANDING]}]})
 
     batches: list[Batch]
 
@@ -136,3 +137,99 @@ class BatchLearners(BaseModel):
     next_after: int | None = Field(
         description="`after` of the next page; null if there is none at the moment."
     )
+
+
+_PLAN: Any = {
+    "batch_id": "networks-monday",
+    "batch": None,
+    "launch": True,
+    "selection": None,
+    "learners": [
+        {
+            "user_id": "ada",
+            "lab_profile_id": 1001,
+            "displace_instance_id": None,
+            "left_alone": False,
+            "would_end": [
+                {
+                    "lab_instance_id": 5001,
+                    "lab_profile_id": 1001,
+                    "started_at": 1790000000.0,
+                    "is_exam": False,
+                }
+            ],
+            "certainty": "surely",
+            "protected": None,
+            "note": None,
+        }
+    ],
+    "skipped": [
+        {"user_id": "bob", "lab_profile_id": 1001, "lab_instance_id": 5002, "reason": "saved"}
+    ],
+    "estimate": {
+        "seconds_low": 40.0,
+        "seconds_high": 90.0,
+        "api_calls_low": 7,
+        "api_calls_high": 12,
+        "learned": True,
+    },
+    "notes": [],
+    "api_calls": 1,
+}
+
+
+class PlannedEnd(BaseModel):
+    """A lab instance that would be ended."""
+
+    lab_instance_id: int
+    lab_profile_id: int | None
+    started_at: float | None
+    is_exam: bool
+
+
+class PlannedLearner(BaseModel):
+    """What is foreseen for a learner and a lab."""
+
+    user_id: str
+    lab_profile_id: int
+    displace_instance_id: int | None
+    left_alone: bool = Field(description="Was selected, is protected, and would not be touched.")
+    would_end: list[PlannedEnd]
+    certainty: str = Field(description="How sure that is: surely, if_needed, nothing or unknown.")
+    protected: str | None = Field(description="Why nothing is ended: a stable code.")
+    note: str | None = Field(description="What else is to be expected, for people.")
+
+
+class PlannedSkip(BaseModel):
+    """A lab, or a learner, that would be left out; ``reason`` is a stable code."""
+
+    user_id: str | None
+    lab_profile_id: int | None
+    lab_instance_id: int | None
+    reason: str
+
+
+class PlanEstimate(BaseModel):
+    """Two bounds; wide where not all of the lab profiles were waited for before (`learned`)."""
+
+    seconds_low: float
+    seconds_high: float
+    api_calls_low: int
+    api_calls_high: int
+    learned: bool
+
+
+class Plan(BaseModel):
+    """What a batch would do; nothing was changed."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_PLAN]})
+
+    batch_id: str | None = Field(description="Its id; null if it is made when it begins.")
+    batch: Batch | None = Field(description="The batch, if it is there: the plan is what is left.")
+    launch: bool
+    selection: str | None
+    learners: list[PlannedLearner]
+    skipped: list[PlannedSkip]
+    estimate: PlanEstimate
+    notes: list[str] = Field(description="What is to be known about the whole, for people.")
+    api_calls: int = Field(description="Calls of the platform that the plan took.")

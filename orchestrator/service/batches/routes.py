@@ -6,29 +6,35 @@ that it may be repeated at any time: nobody who has what was asked for is touche
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import hashlib
 import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request, Response
+from fastapi.responses import JSONResponse
 
 from orchestrator.batch import resetting
 from orchestrator.batch.outcomes import Standing, plain_standing
-from orchestrator.batch.requests import Row, batch_of
 from orchestrator.durable.batches import Batch as StoredBatch
 from orchestrator.durable.batches import BatchState, Pace
-from orchestrator.errors import InvalidBatch, InvalidRequest
-from orchestrator.labs import LaunchParameters
+from orchestrator.errors import InvalidRequest
 from orchestrator.machine.run import Policy
 from orchestrator.service.access.door import KeyReader, KeyStarter
+from orchestrator.service.batches.asking import Asking
 from orchestrator.service.batches.keeper import Keeper
 from orchestrator.service.batches.models import BATCH_ID, BatchAsked, ResumeAsked
-from orchestrator.service.batches.representations import Batch, Batches, BatchLearners
-from orchestrator.service.batches.showing import shown_learner, standing_of
+from orchestrator.service.batches.representations import (
+    STANDING,
+    Batch,
+    Batches,
+    BatchLearners,
+    Plan,
+)
+from orchestrator.service.batches.showing import plain_plan, shown_learner, standing_of
 from orchestrator.service.parts import Ours, ServiceParts
 from orchestrator.service.refusals import BatchAborted, BatchElsewhere, BatchIdTaken, Draining
-from orchestrator.service.relaunches import check_exams, is_known, parameters_of
+from orchestrator.service.relaunches import is_known
 from orchestrator.service.representations import problems
 
 router = APIRouter(tags=["batches"])
@@ -54,9 +60,13 @@ Kept = Annotated[Keeper, Depends(_keeper_of)]
     status_code=202,
     response_model=Batch,
     responses={
-        200: {"model": Batch, "description": "It was there before, and goes on."},
+        200: {
+            "model": Batch | Plan,
+            "description": "It was there before, and goes on; or, with `dry_run`, the plan.",
+            "content": {"application/json": {"example": STANDING}},
+        },
         202: {"description": "It is stored, and begins."},
-        **problems(400, 403, 404, 408, 409, 413),
+        **problems(400, 403, 404, 408, 409, 413, 502),
     },
 )
 async def begin_batch(
@@ -68,26 +78,22 @@ async def begin_batch(
     """
     if ours.draining.is_set():
         raise Draining
-    policy = _policy(asked, ours.policy)
-    check_exams(policy, caller, ours)
-    try:
-        batch, items = batch_of(
-            _rows(asked),
-            policy=policy,
-            consumer=ours.store.consumer,
-            at=ours.clock.now(),
-            batch_id=asked.batch_id,
-            note=asked.note,
-            pace=asked.over(ours.pace),
-            origin="service",
-        )
-    except InvalidBatch as error:
-        told = [(name.replace("items[", "learners[", 1), said) for name, said in error.problems]
-        raise InvalidBatch(told) from None
-    stored, is_new = await _stored(batch, items, ours)
-    del items
+    asking = Asking(asked, ours, caller)
+    stored, is_new = await asking.known(), False
+    if stored is not None:
+        check_resumable(stored)
+    if asked.dry_run:
+        planned, batch_id = await asking.plan(stored)
+        known = None if stored is None else await standing(stored, ours, keeper)
+        return JSONResponse(plain_plan(planned, batch_id=batch_id, known=known))
+    if stored is None:
+        # Who asks twice for the same selection finds the batch that is being made.
+        async with keeper.selecting if asked.select is not None else contextlib.nullcontext():
+            stored = await asking.known()
+            if stored is None:
+                stored, is_new = await _stored(*await asking.new(), ours)
     if not is_new:
-        stored = await _gone_on_with(stored, batch, ours)
+        stored = await _gone_on_with(stored, asking, ours)
     keeper.look()
     response.status_code = 202 if is_new else 200
     response.headers["Location"] = f"/batches/{stored.batch_id}"
@@ -239,6 +245,14 @@ def without_clocks(told: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in told.items() if name not in _CLOCKS}
 
 
+def check_resumable(batch: StoredBatch) -> None:
+    """Raises why the service cannot go on with the batch."""
+    if batch.state is BatchState.ABORTED:
+        raise BatchAborted(batch.batch_id)
+    if batch.origin != "service":
+        raise BatchElsewhere(batch.batch_id)
+
+
 async def _shown(
     batch: StoredBatch, ours: ServiceParts, keeper: Keeper, response: Response
 ) -> dict[str, Any]:
@@ -257,24 +271,22 @@ async def _stored(batch: StoredBatch, items: Any, ours: ServiceParts) -> tuple[S
         raise BatchIdTaken(batch.batch_id) from None
 
 
-async def _gone_on_with(stored: StoredBatch, asked: StoredBatch, ours: ServiceParts) -> StoredBatch:
+async def _gone_on_with(stored: StoredBatch, asking: Asking, ours: ServiceParts) -> StoredBatch:
     """The same request again: what is left of it is done, by the policy and pace of now."""
+    check_resumable(stored)
     if stored.state is BatchState.RUNNING:
         return stored
     if stored.state is BatchState.ENDED:
         counts = await ours.store.batches.counts(stored.batch_id)
         if counts.ok == stored.total:
             return stored
-    return await _resumed(stored, ours, pace=asked.pace, policy=asked.policy)
+    return await _resumed(stored, ours, pace=asking.pace, policy=asking.policy)
 
 
 async def _resumed(
     batch: StoredBatch, ours: ServiceParts, *, pace: Pace | None, policy: Policy | None = None
 ) -> StoredBatch:
-    if batch.state is BatchState.ABORTED:
-        raise BatchAborted(batch.batch_id)
-    if batch.origin != "service":
-        raise BatchElsewhere(batch.batch_id)
+    check_resumable(batch)
     if batch.state is BatchState.RUNNING and pace is None:
         return batch
     try:
@@ -285,27 +297,3 @@ async def _resumed(
         if error.field != "batch_id":
             raise
         raise BatchAborted(batch.batch_id) from None
-
-
-def _policy(asked: BatchAsked, policy: Policy) -> Policy:
-    changes: dict[str, Any] = {}
-    if asked.launch is not None:
-        changes["launch"] = asked.launch
-    if asked.policy is not None:
-        changes |= asked.policy.model_dump(exclude_none=True)
-    return dataclasses.replace(policy, **changes)
-
-
-def _rows(asked: BatchAsked) -> list[Row]:
-    return [
-        Row(
-            user_id=one.user_id,
-            # Nobody is without: the request would have been refused.
-            lab_profile_id=one.lab_profile_id or asked.lab_profile_id or 0,
-            displace_instance_id=one.displace_instance_id,
-            parameters=LaunchParameters()
-            if one.parameters is None
-            else parameters_of(one.parameters),
-        )
-        for one in asked.learners
-    ]
