@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestrator.batch.listing import ListedRow
+from orchestrator.batch.plain_plans import plain_plan
 from orchestrator.batch.planning import Plan, plan
 from orchestrator.batch.requests import Row, batch_of, fingerprint_of
 from orchestrator.batch.resetting import begin, resume
@@ -26,7 +27,7 @@ from orchestrator.cli.confirming import confirmed
 from orchestrator.cli.connect import Connected, connected
 from orchestrator.cli.following import say
 from orchestrator.cli.lines import Lines
-from orchestrator.cli.reset_plan import plain_plan, show_plan
+from orchestrator.cli.reset_plan import show_plan
 from orchestrator.cli.settings import Loaded
 from orchestrator.cli.stores import required
 from orchestrator.durable.batches import Batch, BatchState, Counts, Item, Pace
@@ -144,10 +145,10 @@ class _Reset:
         else:
             planned = await self._plan(who)
         if not planned.to_carry_out:
-            self._show(planned, "Nothing is to be done")
+            self._show(planned, None, "Nothing is to be done")
             return exits.ALL_WELL
         asked, items = self._batch_of(planned.to_carry_out)
-        if not self._agreed(planned, f"Batch {asked.batch_id} is new"):
+        if not self._agreed(planned, asked.batch_id, f"Batch {asked.batch_id} is new"):
             return self._declined()
         # Whoever thought about it for an hour has not used up the time of the batch.
         at = self._now()
@@ -159,7 +160,8 @@ class _Reset:
     async def _go_on(self, known: Batch, counts: Counts) -> int:
         items = await all_items(self._store, known.batch_id)
         left = [_listed(s.item) for s in items if s.result is None or not s.result.ok]
-        if not self._agreed(await self._plan(left), _goes_on(known, counts)):
+        planned = await self._plan(left)
+        if not self._agreed(planned, known.batch_id, _goes_on(known, counts)):
             return self._declined()
         batch = await resume(
             self._store,
@@ -200,19 +202,19 @@ class _Reset:
     def _now(self) -> float:
         return self._relauncher.clock.now()
 
-    def _agreed(self, planned: Plan, head: str) -> bool:
+    def _agreed(self, planned: Plan, batch_id: str, head: str) -> bool:
         """Show the plan and ask, as far as that is wanted; whether to go on."""
-        self._show(planned, head)
+        self._show(planned, batch_id, head)
         if self._wanted.dry_run:
             return False
         return self._wanted.yes or confirmed(f"{question(planned)} Go on?")
 
-    def _show(self, planned: Plan, head: str) -> None:
+    def _show(self, planned: Plan, batch_id: str | None, head: str) -> None:
         if self._wanted.dry_run and self._wanted.telling.as_json:
-            Lines(sys.stdout).write(json.dumps(plain_plan(planned)))
+            Lines(sys.stdout).write(json.dumps({"batch_id": batch_id, **plain_plan(planned)}))
             return
         say(f"{head}.")
-        show_plan(planned)
+        show_plan(planned, whole=self._wanted.dry_run)
 
     def _declined(self) -> int:
         say("A dry run: nothing was changed." if self._wanted.dry_run else "Nothing was changed.")

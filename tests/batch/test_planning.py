@@ -84,8 +84,11 @@ def test_a_list_is_planned_by_one_question() -> None:
         ("nothing", [], None),
     ]
     assert [row.note for row in made.rows] == [
-        None, None, None, "a saved copy may keep it from being launched", None,
-        "all 2 instances of it", None,
+        None, None, "launched only if the learner may have one more",
+        "a saved copy may keep it from being launched", None, "all 2 instances of it", None,
+    ]  # fmt: skip
+    assert [row.launches for row in made.rows] == [
+        "yes", "yes", "maybe", "maybe", "yes", "yes", "yes",
     ]  # fmt: skip
     assert [row.user_id for row in made.to_carry_out] == users, "a listed one has an outcome"
     assert roster.asked == [("roster", None)]
@@ -101,7 +104,9 @@ def test_a_list_is_planned_by_one_question() -> None:
         ({"choose": "named"}, None, ("nothing", [], None), "none is named"),
         ({"choose": "named"}, 2, ("if_needed", [2], None), None),
         ({}, 2, ("if_needed", [2], None), None),
-        ({}, 4, ("nothing", [], "protected_exam"), None),
+        ({}, 4, ("nothing", [], "protected_exam"), "only if the learner may have one more"),
+        ({"probe": False}, 4, ("nothing", [], "protected_exam"), None),
+        ({"probe": False, "choose": "ask"}, None, ("nothing", [], None), "2 labs could make"),
         ({}, 99, ("nothing", [], None), "99 is not running"),
     ],
 )
@@ -117,6 +122,11 @@ def test_another_lab_makes_room_as_the_policy_has_it(
     assert foreseen(made) == [expected]
     assert (note or "") in (made.rows[0].note or "")
     assert (note is None) == (made.rows[0].note is None)
+    if made.rows[0].would_end:
+        assert made.rows[0].launches == "yes"
+    else:
+        hopeless = policy.get("probe") is False or named == 99
+        assert made.rows[0].launches == ("no" if hopeless else "maybe")
 
 
 @pytest.mark.parametrize(
@@ -133,6 +143,7 @@ def test_the_same_lab_runs_and_nothing_is_ended(policy: Any, named: int | None, 
     made = planned(roster, listed("ann", displace_instance_id=named), **policy)
     assert foreseen(made) == [("nothing", [], None)]
     assert note in (made.rows[0].note or "")
+    assert made.rows[0].launches == "no"
 
 
 def test_where_nothing_is_launched_every_lab_in_question_is_an_item() -> None:
