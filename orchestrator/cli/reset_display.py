@@ -14,7 +14,14 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from orchestrator.batch.outcomes import ItemOutcome, Standing
-from orchestrator.cli.batch_words import doing, ended_line, ended_words, pace_words, status_line
+from orchestrator.cli.batch_words import (
+    doing,
+    ended_line,
+    ended_words,
+    learners,
+    pace_words,
+    status_line,
+)
 from orchestrator.cli.durations import roughly
 from orchestrator.cli.lines import Lines, printable
 
@@ -29,6 +36,8 @@ TICK = 0.5
 SAY_SO = 10.0
 #: So many of the last failures stay in sight.
 _IN_SIGHT = 5
+#: The bar's width, where there is room.
+_BAR = 60
 
 
 class BatchDisplay(Protocol):
@@ -160,15 +169,10 @@ def picture(standing: Standing, failures: Iterable[str] = ()) -> RenderableType:
         Text(printable(failure), style="red", no_wrap=True, overflow="ellipsis")
         for failure in failures
     ]
-    bar = Table.grid(padding=(0, 1))
-    bar.add_row(
-        ProgressBar(total, done, width=32),
-        Text(f"{done:,} of {total:,} learners"),
-        Text(f"{100 * done // total if total else 100} %"),
-        Text(roughly(standing.elapsed_seconds), style="dim"),
-        Text(pace_words(standing), style="dim"),
-    )
-    rows.append(bar)
+    told = [f"{done:,} of {learners(total)}", f"{100 * done // total if total else 100} %"]
+    told += [roughly(standing.elapsed_seconds), pace_words(standing)]
+    rows.append(ProgressBar(total, done, width=_BAR))
+    rows.append(Text("   ".join(filter(None, told)), no_wrap=True, overflow="ellipsis"))
     table = Table.grid(padding=(0, 2))
     for word, count in doing(standing.phases).items():
         table.add_row(Text(f"{count:>7,}", style="cyan"), Text(word))

@@ -321,14 +321,6 @@ def test_the_time_that_is_over_is_exit_4(tmp_path: Path) -> None:
         assert "The time given to the batch is over." in done.stdout
 
 
-def test_a_refused_key_is_exit_3_and_nobody_is_touched(tmp_path: Path) -> None:
-    with a_class(tmp_path) as (sandbox, env, file):
-        done = reset(env | {"SKILLABLE_API_KEY": "wrong-9f"}, file, "--yes")
-        assert done.returncode in (1, 3)
-        assert "wrong-9f" not in done.stdout + done.stderr
-        assert sandbox.ledger.cancels() == []
-
-
 def test_a_reader_that_goes_away_stops_nothing_and_is_no_traceback(tmp_path: Path) -> None:
     with a_class(tmp_path) as (sandbox, env, file):
         with running(env, "reset", file, "--yes", "--json") as process:
