@@ -115,8 +115,8 @@ def test_where_nothing_fits_there_is_no_batch() -> None:
             assert await service.store.batches.history() == ()
             planned = await client.post("/batches", json=body | {"dry_run": True}, headers=bearer())
             assert planned.status_code == 200
-            (one,) = planned.json()["learners"]
-            assert (one["user_id"], one["left_alone"]) == ("eve", True)
+            (one,) = planned.json()["rows"]
+            assert (one["user_id"], one["carried_out"]) == ("eve", False)
             assert one["protected"] == "protected_exam"
 
     run_virtual(main())
@@ -192,9 +192,9 @@ def test_a_plan_tells_what_would_be_done_and_changes_nothing() -> None:
             assert answer.status_code == 200
             assert "location" not in answer.headers
             told = answer.json()
-            representations.Plan.model_validate(told)
+            assert representations.Plan.model_validate(told).model_dump() == told
             assert (told["batch_id"], told["batch"], told["launch"]) == ("monday", None, True)
-            one, two, three = told["learners"]
+            one, two, three = told["rows"]
             assert [lab["lab_instance_id"] for lab in one["would_end"]] == olds
             assert [one["certainty"], two["certainty"], three["certainty"]] == [
                 "if_needed", "surely", "nothing",
@@ -220,7 +220,7 @@ def test_of_a_batch_that_is_there_the_plan_is_what_is_left() -> None:
             await asyncio.sleep(80)
             body = asked(3, batch_id="monday", dry_run=True)
             told = (await client.post("/batches", json=body, headers=bearer())).json()
-            assert [one["user_id"] for one in told["learners"]] == ["learner-2"]
+            assert [one["user_id"] for one in told["rows"]] == ["learner-2"]
             assert (told["batch"]["state"], told["batch"]["ok"]) == ("ended", 2)
             batch = await service.store.batches.load("monday")
             assert batch.state is BatchState.ENDED
@@ -241,8 +241,8 @@ def test_exams_are_planned_for_admins_alone() -> None:
             assert (answer.status_code, platform.asked) == (403, 0)
             admin = bearer(KEYS[Scope.ADMIN])
             told = (await client.post("/batches", json=body, headers=admin)).json()
-            (one,) = told["learners"]
-            assert (one["left_alone"], len(one["would_end"])) == (False, 1)
+            (one,) = told["rows"]
+            assert (one["carried_out"], len(one["would_end"])) == (True, 1)
 
     run_virtual(main())
 

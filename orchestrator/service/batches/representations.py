@@ -142,30 +142,34 @@ class BatchLearners(BaseModel):
 _PLAN: Any = {
     "batch_id": "networks-monday",
     "batch": None,
-    "launch": True,
     "selection": None,
-    "learners": [
+    "launch": True,
+    "displace": "cancel",
+    "rows": [
         {
             "user_id": "ada",
             "lab_profile_id": 1001,
+            "lab_profile_name": "Networks, part 1",
             "displace_instance_id": None,
-            "left_alone": False,
-            "would_end": [
-                {
-                    "lab_instance_id": 5001,
-                    "lab_profile_id": 1001,
-                    "started_at": 1790000000.0,
-                    "is_exam": False,
-                }
-            ],
+            "line": 1,
+            "carried_out": True,
             "certainty": "surely",
+            "would_end": [{"lab_instance_id": 5001, "lab_profile_id": 1001}],
+            "would_launch": "yes",
             "protected": None,
             "note": None,
         }
     ],
     "skipped": [
-        {"user_id": "bob", "lab_profile_id": 1001, "lab_instance_id": 5002, "reason": "saved"}
+        {
+            "reason": "saved",
+            "message": "saved, or being saved",
+            "user_id": "bob",
+            "lab_profile_id": 1001,
+            "lab_instance_id": 5002,
+        }
     ],
+    "total": 1,
     "estimate": {
         "seconds_low": 40.0,
         "seconds_high": 90.0,
@@ -183,19 +187,20 @@ class PlannedEnd(BaseModel):
 
     lab_instance_id: int
     lab_profile_id: int | None
-    started_at: float | None
-    is_exam: bool
 
 
-class PlannedLearner(BaseModel):
+class PlannedRow(BaseModel):
     """What is foreseen for a learner and a lab."""
 
     user_id: str
     lab_profile_id: int
+    lab_profile_name: str | None
     displace_instance_id: int | None
-    left_alone: bool = Field(description="Was selected, is protected, and would not be touched.")
+    line: int | None = Field(description="The place in the list, from 1; null: it was selected.")
+    carried_out: bool = Field(description="False: was selected, is protected, and left alone.")
+    certainty: str = Field(description="How sure the end is: surely, if_needed, nothing, unknown.")
     would_end: list[PlannedEnd]
-    certainty: str = Field(description="How sure that is: surely, if_needed, nothing or unknown.")
+    would_launch: str = Field(description="yes, maybe or no.")
     protected: str | None = Field(description="Why nothing is ended: a stable code.")
     note: str | None = Field(description="What else is to be expected, for people.")
 
@@ -203,10 +208,11 @@ class PlannedLearner(BaseModel):
 class PlannedSkip(BaseModel):
     """A lab, or a learner, that would be left out; ``reason`` is a stable code."""
 
+    reason: str
+    message: str
     user_id: str | None
     lab_profile_id: int | None
     lab_instance_id: int | None
-    reason: str
 
 
 class PlanEstimate(BaseModel):
@@ -226,10 +232,12 @@ class Plan(BaseModel):
 
     batch_id: str | None = Field(description="Its id; null if it is made when it begins.")
     batch: Batch | None = Field(description="The batch, if it is there: the plan is what is left.")
-    launch: bool
     selection: str | None
-    learners: list[PlannedLearner]
+    launch: bool
+    displace: str
+    rows: list[PlannedRow]
     skipped: list[PlannedSkip]
+    total: int = Field(description="How many learners it would have.")
     estimate: PlanEstimate
     notes: list[str] = Field(description="What is to be known about the whole, for people.")
     api_calls: int = Field(description="Calls of the platform that the plan took.")

@@ -31,7 +31,7 @@ from orchestrator.service.batches.representations import (
     BatchLearners,
     Plan,
 )
-from orchestrator.service.batches.showing import plain_plan, shown_learner, standing_of
+from orchestrator.service.batches.showing import shown_learner, shown_plan, standing_of
 from orchestrator.service.parts import Ours, ServiceParts
 from orchestrator.service.refusals import BatchAborted, BatchElsewhere, BatchIdTaken, Draining
 from orchestrator.service.relaunches import is_known
@@ -85,7 +85,7 @@ async def begin_batch(
     if asked.dry_run:
         planned, batch_id = await asking.plan(stored)
         known = None if stored is None else await standing(stored, ours, keeper)
-        return JSONResponse(plain_plan(planned, batch_id=batch_id, known=known))
+        return JSONResponse(shown_plan(planned, batch_id=batch_id, known=known))
     if stored is None:
         # Who asks twice for the same selection finds the batch that is being made.
         async with keeper.selecting if asked.select is not None else contextlib.nullcontext():

@@ -10,9 +10,9 @@ from orchestrator.batch.outcomes import (
     plain_outcome,
     plain_standing,
 )
+from orchestrator.batch.plain_plans import plain_plan
 from orchestrator.batch.planning import Plan
 from orchestrator.durable.batches import Batch, BatchState, Counts, StoredItem
-from orchestrator.plain import to_plain
 
 
 def standing_of(batch: Batch, counts: Counts, *, at: float, here: Standing | None) -> Standing:
@@ -61,44 +61,7 @@ def shown_learner(batch_id: str, stored: StoredItem) -> dict[str, Any]:
     return told
 
 
-def plain_plan(planned: Plan, *, batch_id: str | None, known: Standing | None) -> dict[str, Any]:
+def shown_plan(planned: Plan, *, batch_id: str | None, known: Standing | None) -> dict[str, Any]:
     """A :class:`~orchestrator.service.batches.representations.Plan`, as plain data."""
-    return {
-        "batch_id": batch_id,
-        "batch": None if known is None else plain_standing(known),
-        "launch": planned.policy.launch,
-        "selection": planned.description,
-        "learners": [
-            {
-                "user_id": one.row.user_id,
-                "lab_profile_id": one.row.lab_profile_id,
-                "displace_instance_id": one.row.displace_instance_id,
-                "left_alone": planned.is_left_alone(one),
-                "would_end": [
-                    {
-                        "lab_instance_id": entry.instance_id,
-                        "lab_profile_id": entry.lab_profile_id,
-                        "started_at": entry.started_at,
-                        "is_exam": entry.is_exam,
-                    }
-                    for entry in one.would_end
-                ],
-                "certainty": one.certainty,
-                "protected": one.protected,
-                "note": one.note,
-            }
-            for one in planned.rows
-        ],
-        "skipped": [
-            {
-                "user_id": one.user_id,
-                "lab_profile_id": one.lab_profile_id,
-                "lab_instance_id": one.instance_id,
-                "reason": one.reason,
-            }
-            for one in planned.skipped
-        ],
-        "estimate": to_plain(planned.estimate),
-        "notes": list(planned.notes),
-        "api_calls": planned.api_calls,
-    }
+    batch = None if known is None else plain_standing(known)
+    return {"batch_id": batch_id, "batch": batch, **plain_plan(planned)}
