@@ -187,7 +187,7 @@ class Foresight:
             return self._with_saved(replace(planned, note=note, launches=at_most))
         ended = self._ending(planned, running, all_of_them=False, certainty=certainty)
         if ended.protected:
-            word = "launched only if the learner may have one more" if tried_first else None
+            word = "if one more lab is allowed" if tried_first else None
             ended = replace(ended, note=word, launches=at_most)
         return self._with_saved(ended)
 

@@ -87,12 +87,14 @@ async def plan(
     """
     pace = pace or Pace()
     notes: list[str] = []
+    told = False
     if isinstance(asked, Selection):
         roster: tuple[RosterEntry, ...] | None = asked.roster
         calls, description = asked.api_calls, asked.description
         planning = Foresight(policy, asked.roster)
         rows = planning.selected(asked)
         planning.skipped.extend(asked.skipped)
+        told = all(candidate.details is not None for candidate in asked.candidates)
         if policy.launch and rows:
             classes = all(planned.row.parameters.class_id for planned in rows)
             notes.append(BARE_BUT_CLASS if classes else BARE)
@@ -104,7 +106,7 @@ async def plan(
         rows = [planned for row in asked for planned in planning.listed(row)]
     if roster is None:
         notes.append(UNLISTED)
-    elif not policy.allow_exam and any(planned.would_end for planned in rows):
+    elif not (told or policy.allow_exam) and any(planned.would_end for planned in rows):
         notes.append(LATER)
     made = Plan(
         rows=tuple(rows),

@@ -37,7 +37,7 @@ class InvalidListing(InvalidRequest):
         if total > len(told):
             told.append(f"  and {total - len(told):,} more.")
         count = "1 problem" if total == 1 else f"{total:,} problems"
-        super().__init__(name, "\n".join((f"{count}.", *told, "")))
+        super().__init__(name, "\n".join((f"{count}.", *told, " ")))
 
 
 class Problems:

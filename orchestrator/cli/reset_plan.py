@@ -22,7 +22,7 @@ FIRST, LAST = 20, 3
 #: So many of those who are left alone are named, for each reason.
 NAMED = 10
 #: The widest that a cell of the plain lines is made.
-WIDEST = 40
+WIDEST = 60
 
 _PROTECTED = {
     "protected_exam": "an exam",
@@ -111,17 +111,22 @@ def _counted(plan: Plan) -> str:
         ends[row.certainty] += len(row.would_end) or (row.certainty == "unknown")
     parts = []
     if ends["surely"]:
-        parts.append(f"{ends['surely']:,} {verb}")
+        parts.append(f"{labs(ends['surely'])} {verb}")
     if ends["if_needed"]:
-        parts.append(f"{ends['if_needed']:,} {verb} only if the platform allows no lab more")
+        parts.append(f"{labs(ends['if_needed'])} {verb} only if the platform allows no lab more")
     if ends["unknown"]:
         parts.append(f"whatever runs {verb} where it must")
     told = f"{learners(users)}: {', '.join(parts) or f'no lab {verb}'}"
     if plan.policy.launch:
         launches = Counter(row.launches for row in rows)
-        told += f"; {launches['yes']:,} launched"
+        told += f"; {labs(launches['yes'])} launched"
         told += f", {launches['maybe']:,} more if it can be" if launches["maybe"] else ""
     return f"{told}."
+
+
+def labs(count: int) -> str:
+    """So many labs."""
+    return f"{count:,} lab{'' if count == 1 else 's'}"
 
 
 def _left_alone(plan: Plan) -> Iterator[str]:

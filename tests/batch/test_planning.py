@@ -84,7 +84,7 @@ def test_a_list_is_planned_by_one_question() -> None:
         ("nothing", [], None),
     ]
     assert [row.note for row in made.rows] == [
-        None, None, "launched only if the learner may have one more",
+        None, None, "if one more lab is allowed",
         "a saved copy may keep it from being launched", None, "all 2 instances of it", None,
     ]  # fmt: skip
     assert [row.launches for row in made.rows] == [
@@ -104,7 +104,7 @@ def test_a_list_is_planned_by_one_question() -> None:
         ({"choose": "named"}, None, ("nothing", [], None), "none is named"),
         ({"choose": "named"}, 2, ("if_needed", [2], None), None),
         ({}, 2, ("if_needed", [2], None), None),
-        ({}, 4, ("nothing", [], "protected_exam"), "only if the learner may have one more"),
+        ({}, 4, ("nothing", [], "protected_exam"), "if one more lab is allowed"),
         ({"probe": False}, 4, ("nothing", [], "protected_exam"), None),
         ({"probe": False, "choose": "ask"}, None, ("nothing", [], None), "2 labs could make"),
         ({}, 99, ("nothing", [], None), "99 is not running"),
@@ -221,6 +221,7 @@ def test_what_a_search_tells_protects_too() -> None:
     roster.tell(3, submitted_for_grading=True)
     roster.tell(4, is_exam=True)
     made = planned_selection(roster, Policy(launch=False), class_id="c1")
+    assert made.notes == (), "it is known already"
     assert [p.protected for p in made.rows] == [
         None, "protected_scoring", "protected_submitted", "protected_exam",
     ]  # fmt: skip

@@ -101,8 +101,8 @@ def test_the_summary_counts_and_names_what_is_left_alone_and_why() -> None:
     )  # fmt: skip
     assert list(summary(made)) == [
         "Selected: every running lab.",
-        "3 learners: 1 ended, 1 ended only if the platform allows no lab more; 2 launched, 1 more "
-        "if it can be.",
+        "3 learners: 1 lab ended, 1 lab ended only if the platform allows no lab more; 2 labs "
+        "launched, 1 more if it can be.",
         "Protected, an exam: learner-3.",
         "Protected, being scored: " + ", ".join(f"learner-{n}" for n in range(10, 20)) + " and 2 "
         "more.",
@@ -125,7 +125,7 @@ def test_where_nothing_is_launched_no_launch_is_spoken_of() -> None:
     )  # fmt: skip
     assert "launched" not in "\n".join(aligned(made))
     assert list(summary(made)) == [
-        "1 learner: 1 saved.",
+        "1 learner: 1 lab saved.",
         "Estimated: about 2 min, and about 7 API calls; a wide guess, since little is known yet of "
         "some of these labs' teardowns.",
         "The 60 s of --batch-wait are shorter: the rest will be left.",
@@ -135,13 +135,13 @@ def test_where_nothing_is_launched_no_launch_is_spoken_of() -> None:
 def test_what_cannot_be_foreseen_is_said_so() -> None:
     made = plan_of(row(1, certainty="unknown", would_end=()))
     assert "whatever must" in list(aligned(made))[1]
-    assert next(summary(made)) == "1 learner: whatever runs ended where it must; 1 launched."
+    assert next(summary(made)) == "1 learner: whatever runs ended where it must; 1 lab launched."
 
 
 def test_a_plan_of_nothing_is_a_summary() -> None:
     made = plan_of()
     assert list(aligned(made)) == []
-    assert list(summary(made)) == ["0 learners: no lab ended; 0 launched."]
+    assert list(summary(made)) == ["0 learners: no lab ended; 0 labs launched."]
 
 
 @pytest.fixture(params=[True, False], ids=["terminal", "no terminal"])
