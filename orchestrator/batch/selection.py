@@ -22,6 +22,8 @@ from orchestrator.ports import AsyncClock, AsyncRoster
 
 #: Seconds by which the two ways to ask may tell a lab's start differently.
 _SLACK = 60.0
+#: So many labs show whether asking one by one tells more than the search did.
+SAMPLE = 3
 _ENDING = {
     Phase.ENDING: "ending_already",
     Phase.GONE: "ending_already",
@@ -140,6 +142,7 @@ class _Choosing:
         self._asker = asker
         self._criteria = criteria
         self._at = at
+        self._asked_about: set[int] = set()
         self.skipped: list[Skipped] = []
 
     def by_the_list(self, roster: Sequence[RosterEntry]) -> list[Candidate]:
@@ -151,7 +154,7 @@ class _Choosing:
                 continue
             if wanted.user_globs and not _matches(entry.user_id, wanted.user_globs):
                 continue
-            started = entry.started_at
+            started = _started_at(entry)
             if oldest is not None and started is not None and self._at - started < oldest:
                 continue
             if entry.saved:
@@ -176,7 +179,7 @@ class _Choosing:
         ]
         if not complete:
             unsure += [c.entry.instance_id for c in candidates if c.entry.instance_id not in told]
-        told |= await self._asker.about(unsure)
+        told |= await self._about(unsure)
         chosen = []
         for candidate in _with(candidates, told):
             if candidate.details is None:
@@ -189,15 +192,25 @@ class _Choosing:
 
     async def idle(self, candidates: list[Candidate]) -> list[Candidate]:
         """Those that nobody has used for so long."""
-        known = [c for c in candidates if c.details is not None]
-        if not known:
+        if all(candidate.details is None for candidate in candidates):
             told, _ = await self._search(candidates, None)
             missed = [i for c in candidates if (i := c.entry.instance_id) not in told]
-            candidates = list(_with(candidates, told | await self._asker.about(missed)))
+            candidates = list(_with(candidates, told | await self._about(missed)))
+        # Whether a search tells the last activity at all shows in a few labs of which it didn't.
+        untold = [
+            i
+            for c in candidates
+            if _used_at(c) is None and (i := c.entry.instance_id) not in self._asked_about
+        ]
+        for some in (untold[:SAMPLE], untold[SAMPLE:]):
+            told = await self._about(some)
+            candidates = list(_with(candidates, told))
+            if not any(details.last_activity_at for details in told.values()):
+                break
         chosen = []
         for candidate in candidates:
-            used_at = candidate.details.last_activity_at if candidate.details else None
-            if not used_at or used_at < 0:
+            used_at = _used_at(candidate)
+            if used_at is None:
                 self._skip(candidate.entry, "activity_not_told")
             elif self._at - used_at >= (self._criteria.idle_for_seconds or 0.0):
                 chosen.append(candidate)
@@ -222,7 +235,7 @@ class _Choosing:
         """
         wanted = {c.entry.instance_id for c in candidates}
         profiles = {c.entry.lab_profile_id for c in candidates}
-        starts = [c.entry.started_at for c in candidates]
+        starts = [_started_at(c.entry) for c in candidates]
         known = [start for start in starts if start is not None]
         since = min(known) - _SLACK if len(known) == len(starts) else None
         told: dict[int, InstanceDetails] = {}
@@ -256,6 +269,10 @@ class _Choosing:
                 return told, False
         return told, True
 
+    async def _about(self, instance_ids: Sequence[int]) -> dict[int, InstanceDetails]:
+        self._asked_about.update(instance_ids)
+        return await self._asker.about(instance_ids)
+
     def _skip(self, entry: RosterEntry, reason: str) -> None:
         self.skipped.append(
             Skipped(
@@ -270,6 +287,16 @@ class _Choosing:
 def _with(candidates: Sequence[Candidate], told: dict[int, InstanceDetails]) -> Iterator[Candidate]:
     for candidate in candidates:
         yield replace(candidate, details=told.get(candidate.entry.instance_id, candidate.details))
+
+
+def _started_at(entry: RosterEntry) -> float | None:
+    """When it began; a time of 0, or before it (the least date that there is), is none."""
+    return entry.started_at if entry.started_at and entry.started_at > 0 else None
+
+
+def _used_at(candidate: Candidate) -> float | None:
+    used_at = candidate.details.last_activity_at if candidate.details is not None else None
+    return used_at if used_at and used_at > 0 else None
 
 
 def _matches(user_id: str | None, globs: Sequence[str]) -> bool:

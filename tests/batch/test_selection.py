@@ -132,13 +132,16 @@ def test_criteria_are_anded_and_of_several_labs_or_patterns_one_must_hold() -> N
         lab(5, user_id="A3"),
         lab(6, user_id="a4", started_at=NOW - 10),
         lab(7, user_id="a5", started_at=None),
+        lab(9, user_id="a6", started_at=0.0),
+        lab(10, user_id="a7", started_at=-62_135_596_800.0),
         lab(8, user_id="c2", saved=True),
     )
     wanted = {"lab_profile_ids": (LAB, OTHER_LAB), "user_globs": ("a?", "b*")}
-    assert ids(selected(roster, **wanted)) == [1, 2, 6, 7]
+    assert ids(selected(roster, **wanted)) == [1, 2, 6, 7, 9, 10]
     selection = selected(roster, **wanted, older_than_seconds=600.0)
     assert ids(selection) == [1, 2]
-    assert skipped(selection) == {7: "start_not_told"}, "what doesn't match is not even named"
+    told = dict.fromkeys((7, 9, 10), "start_not_told")
+    assert skipped(selection) == told, "what doesn't match is not even named"
     assert ids(selected(roster, everything=True, user_globs=("[!a]?",))) == [2, 4, 5]
 
 
@@ -259,17 +262,37 @@ def test_where_no_search_is_to_be_had_each_lab_is_asked_about() -> None:
 
 
 def test_idle_labs_are_those_told_to_be_unused() -> None:
-    roster = Roster(*(lab(n) for n in range(1, 6)))
+    roster = Roster(*(lab(n) for n in range(1, 7)))
     roster.tell(1, last_activity_at=NOW - 1800)
     roster.tell(2, last_activity_at=None)
     roster.tell(3, last_activity_at=0.0)
     roster.tell(4, last_activity_at=NOW - 1799)
     roster.tell(5, last_activity_at=NOW + 60)
+    roster.tell(6, last_activity_at=-62_135_596_800.0)
     selection = selected(roster, everything=True, idle_for_seconds=1800.0)
     assert ids(selection) == [1]
-    assert skipped(selection) == {2: "activity_not_told", 3: "activity_not_told"}
-    assert selection.api_calls == 2
-    assert roster.questions("inspect") == []
+    assert skipped(selection) == dict.fromkeys((2, 3, 6), "activity_not_told")
+    assert roster.questions("inspect") == [2, 3, 6], "perhaps details tell more"
+
+
+def test_a_search_that_never_tells_the_last_activity_is_followed_by_single_questions() -> None:
+    roster = Roster(*(lab(n) for n in range(1, 8)))
+    silent = tuple(replace(d, last_activity_at=None) for d in roster.details.values())
+    roster.searches = lambda number, page: RosterPage(instances=silent, total_pages=1)
+    roster.tell(1, last_activity_at=None)
+    roster.tell(7, last_activity_at=NOW)
+    selection = selected(roster, class_id="c1", idle_for_seconds=60.0)
+    assert ids(selection) == [2, 3, 4, 5, 6]
+    assert skipped(selection) == {1: "activity_not_told"}
+    assert sorted(roster.questions("inspect")) == [1, 2, 3, 4, 5, 6, 7], "each once"
+
+
+def test_where_nobody_was_ever_active_a_few_questions_show_it() -> None:
+    roster = Roster(*(lab(n) for n in range(1, 8)))
+    for n in range(1, 8):
+        roster.tell(n, last_activity_at=None)
+    assert ids(selected(roster, everything=True, idle_for_seconds=60.0)) == []
+    assert roster.questions("inspect") == [1, 2, 3]
 
 
 def test_the_search_for_the_class_tells_the_last_activity_too() -> None:
@@ -389,8 +412,8 @@ def test_a_class_on_the_sandbox(readings: Readings) -> None:
             "ending": "ending_already",
         }
         asked = {request.operation for request in sandbox.ledger.requests}
-        assert asked == {"runningandsavedlabs", "labinstance/search"}
-        assert selection.api_calls == len(sandbox.ledger.requests) == 3
+        assert asked == {"runningandsavedlabs", "labinstance/search", "details"}
+        assert selection.api_calls == len(sandbox.ledger.requests) == 4
         assert {e.what for e in sandbox.ledger.effects} == {"given"}
 
     run_virtual(test())
