@@ -7,11 +7,12 @@ import dataclasses
 import json
 import sys
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from orchestrator.batch import resetting
+from orchestrator.batch.aborting import end_in_flight
 from orchestrator.cli import exits
 from orchestrator.cli.batch_driving import (
     Telling,
@@ -25,6 +26,7 @@ from orchestrator.cli.batch_story import print_table, row, story, told
 from orchestrator.cli.batch_words import NAMED, Account, bad_lines, learners
 from orchestrator.cli.connect import connected, settings_for
 from orchestrator.cli.following import say
+from orchestrator.cli.interrupts import cancelling
 from orchestrator.cli.lines import Lines
 from orchestrator.cli.options import (
     BatchArgument,
@@ -42,12 +44,22 @@ from orchestrator.cli.settings import Loaded
 from orchestrator.cli.stores import opened_store, required
 from orchestrator.durable.batches import Batch, BatchState, Counts, StoredItem
 from orchestrator.durable.store import RunStore
+from orchestrator.relauncher import AsyncRelauncher
 
 app = typer.Typer(
     help="One batch of relaunches: look at it, go on with it, end it.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+
+
+class _Aborted(NamedTuple):
+    """What became of a batch that was aborted; ``in_flight``: how many were, before."""
+
+    account: Account
+    in_flight: int
+    is_new: bool
+    has_ended: bool
 
 
 def batches(
@@ -140,12 +152,9 @@ def abort(
     """
     loaded = settings_for(config, {"store.url": store})
     telling = Telling(as_json=as_json, where=where_flags(config, store))
-    account, told_to_end = asyncio.run(_abort(loaded, batch_id, telling))
-    if as_json:
-        _print(json.dumps(told(account)))
-    else:
-        _print(_abort_word(account, told_to_end))
-    return 0
+    aborted = asyncio.run(_abort(loaded, batch_id, telling))
+    _print(json.dumps(told(aborted.account)) if as_json else _abort_word(aborted))
+    return 0 if aborted.has_ended else exits.INTERRUPTED
 
 
 async def _history(
@@ -184,30 +193,45 @@ async def _resume(
         return await carry_out(parts.relauncher, batch, telling, again=True)
 
 
-async def _abort(loaded: Loaded, batch_id: str, telling: Telling) -> tuple[Account, int]:
+async def _abort(loaded: Loaded, batch_id: str, telling: Telling) -> _Aborted:
     async with connected(loaded) as parts:
         store = await required(parts.store)
         before, counts = await _found(store, batch_id)
         batch = await resetting.abort(parts.relauncher, batch_id)
+        is_new = before.state is not batch.state and batch.state is BatchState.ABORTED
+        has_ended = True
+        if batch.state is BatchState.ABORTED and counts.in_flight:
+            say(f"Waiting for {learners(counts.in_flight)} in flight to take their last step.")
+            has_ended = await _ends(parts.relauncher, batch_id)
         account, _ = await account_of(store, batch_id, telling, at=parts.relauncher.clock.now())
-        was_aborted = before.state is not batch.state and batch.state is BatchState.ABORTED
-        return account, counts.in_flight if was_aborted else -1
+        return _Aborted(account, counts.in_flight, is_new, has_ended)
+
+
+async def _ends(relauncher: AsyncRelauncher, batch_id: str) -> bool:
+    """Wait for the end of what is in flight; ``False`` if somebody would not."""
+    with cancelling() as task:
+        try:
+            await end_in_flight(relauncher, batch_id)
+        except asyncio.CancelledError:
+            task.uncancel()
+            return False
+    return True
 
 
 async def _found(store: RunStore, batch_id: str) -> tuple[Batch, Counts]:
     return await store.batches.load(batch_id), await store.batches.counts(batch_id)
 
 
-def _abort_word(account: Account, told_to_end: int) -> str:
-    batch, counts = account.batch, account.counts
-    if told_to_end < 0:
-        before = "ended" if batch.state is BatchState.ENDED else "aborted"
-        return f"Batch {batch.batch_id} had {before} before; nothing was changed."
+def _abort_word(aborted: _Aborted) -> str:
+    batch, counts = aborted.account.batch, aborted.account.counts
+    if not aborted.is_new:
+        before = "ended" if batch.state is BatchState.ENDED else "been aborted"
+        return f"Batch {batch.batch_id} had {before} before."
+    ended = "ended with the labs as they were" if aborted.has_ended else "end at their next step"
     return (
         f"Batch {batch.batch_id} is aborted: {learners(counts.waiting)} will not be begun, and "
-        f"nothing of theirs was touched. {learners(told_to_end)} in flight: their relaunches end "
-        "at their next step, with the labs as they are then. "
-        f"{counts.ok:,} of {batch.total:,} had succeeded, which stays so."
+        f"nothing of theirs was touched. {learners(aborted.in_flight)} were in flight: their "
+        f"relaunches {ended}. {counts.ok:,} of {batch.total:,} have succeeded, which stays so."
     )
 
 

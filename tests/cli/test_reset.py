@@ -16,7 +16,7 @@ import pytest
 
 from orchestrator.cli.app import run
 from orchestrator.sandbox import Sandbox
-from tests.cli.processes import await_line, await_requests, durable, running, told
+from tests.cli.processes import await_line, await_requests, durable, running, told, unfinished
 from tests.cli.test_cli import KEY, relaunch, serving
 
 LEARNERS = [f"learner-{number}" for number in range(8)]
@@ -352,7 +352,7 @@ def test_batches_are_listed_shown_and_aborted(tmp_path: Path) -> None:
             assert aborted.returncode == 0, aborted.stderr
             out, err = one.communicate(timeout=25)
         assert "6 learners will not be begun" in aborted.stdout
-        assert "2 learners in flight" in aborted.stdout
+        assert "2 learners were in flight: their relaunches ended" in aborted.stdout
         assert one.returncode == 130, err
         assert "was aborted" in out
         assert sandbox.ledger.launches() == []
@@ -364,6 +364,22 @@ def test_batches_are_listed_shown_and_aborted(tmp_path: Path) -> None:
         assert "was aborted, which is for good" in again.stderr
         resumed = relaunch(env, "batch", "resume", "monday")
         assert resumed.returncode == 2
+
+
+def test_what_nobody_carries_out_any_more_is_ended_by_who_aborts_it(tmp_path: Path) -> None:
+    with a_class(tmp_path, teardown="never") as (sandbox, env, file):
+        with running(env, "reset", file, "--yes", "--concurrency", "3", "--batch", "monday") as one:
+            await_requests(sandbox, "cancel", 3)
+            one.kill()
+        aborted = relaunch(env, "batch", "abort", "monday")
+        assert aborted.returncode == 0, aborted.stderr
+        shown = told(env, "batch", "show", "monday")
+        assert (shown["state"], shown["in_flight"]) == ("aborted", 0)
+        assert shown["ended"] == {"aborted": 3}
+        assert unfinished(env) == []
+        assert sandbox.ledger.launches() == []
+        again = relaunch(env, "batch", "abort", "monday")
+        assert (again.returncode, again.stdout) == (0, "Batch monday had been aborted before.\n")
 
 
 def test_show_writes_a_report_and_names_the_failed(tmp_path: Path) -> None:
