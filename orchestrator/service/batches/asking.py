@@ -11,7 +11,8 @@ import asyncio
 import contextlib
 import dataclasses
 from collections.abc import Awaitable, Sequence
-from typing import Any, TypeVar, cast
+from functools import partial
+from typing import Any, Self, TypeVar, cast
 
 from orchestrator.batch.listing import ListedRow
 from orchestrator.batch.planning import Plan, plan
@@ -31,6 +32,8 @@ from orchestrator.traffic import PolitePlatform
 
 T = TypeVar("T")
 
+#: Learners of whom a list is a long one.
+LONG = 1000
 #: Seconds that the platform's answers are waited for.
 WITHIN = 60.0
 _UNFINISHED = (BatchState.RUNNING, BatchState.STOPPED)
@@ -42,14 +45,23 @@ class Asking:
     ``policy`` and ``pace`` are the service's own, but for what the request says.
     """
 
-    def __init__(self, asked: BatchAsked, ours: ServiceParts, caller: Caller) -> None:
+    def __init__(self, asked: BatchAsked, ours: ServiceParts, caller: Caller, at: float) -> None:
         self._asked = asked
         self._ours = ours
+        self._at = at
         self.policy = _policy(asked, ours.policy)
         self.pace = asked.over(ours.pace)
         check_exams(self.policy, caller, ours)
         #: What is to be selected; or those who are listed, as a batch.
         self._who = self._batch(self._rows()) if asked.select is None else _criteria(asked.select)
+
+    @classmethod
+    async def of(cls, asked: BatchAsked, ours: ServiceParts, caller: Caller) -> Self:
+        """The request; a long list is gone through beside the loop, which has others to serve."""
+        make = partial(cls, asked, ours, caller, ours.clock.now())
+        if asked.learners is None or len(asked.learners) < LONG:
+            return make()
+        return await asyncio.to_thread(make)
 
     async def known(self) -> Batch | None:
         """The batch that this request has already, if it can be gone on with.
@@ -104,7 +116,7 @@ class Asking:
                 rows,
                 policy=self.policy,
                 consumer=ours.store.consumer,
-                at=ours.clock.now(),
+                at=self._at,
                 batch_id=asked.batch_id,
                 note=asked.note,
                 pace=self.pace,

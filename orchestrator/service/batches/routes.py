@@ -78,7 +78,7 @@ async def begin_batch(
     """
     if ours.draining.is_set():
         raise Draining
-    asking = Asking(asked, ours, caller)
+    asking = await Asking.of(asked, ours, caller)
     stored, is_new = await asking.known(), False
     if stored is not None:
         check_resumable(stored)
