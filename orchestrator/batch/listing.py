@@ -265,7 +265,6 @@ class _Reading:
             return error
 
     def _take(self, line: int, values: dict[str, Any]) -> None:
-        before = self._problems.total
         if values.get("user_id") is None:
             self._problems.add(line, "user_id", "is empty" if "user_id" in values else "is missing")
         if values.get("lab_profile_id") is None:
@@ -276,9 +275,8 @@ class _Reading:
         row = {place: values.pop(place, None) for place in _PLACES}
         if not any(isinstance(value, Unfit) for value in row.values()):
             self._check_twice(line, **row)
-        unfit = any(isinstance(value, Unfit) for value in (*row.values(), *values.values()))
-        if unfit or self._problems.total > before:
-            return
+        if self._problems.total:
+            return  # Nothing will come of any row.
         named = {name: value for name, value in values.items() if value is not None}
         variables = {n: named.pop(n) for n in tuple(named) if n.startswith(VARIABLE)}
         parameters = _BARE

@@ -86,6 +86,14 @@ def test_what_spreadsheets_write_is_read(data: bytes) -> None:
     assert (row.user_id, row.lab_profile_id, row.parameters) == ("ann", 1001, LaunchParameters())
 
 
+def test_a_header_as_short_as_a_separators_line_is_a_header() -> None:
+    assert [row.user_id for row in rows_of("user,\nann,\n", launch=False)] == ["ann"]
+
+
+def test_a_text_of_the_greatest_length_is_taken() -> None:
+    assert len(rows_of(f"user,lab\n{'x' * columns.LONGEST_TEXT},1\n")) == 1
+
+
 def test_what_looks_like_a_formula_is_text() -> None:
     (row,) = rows_of("user,lab,tag\n=1+1,1,\"=cmd|'/c calc'!A0\"\n")
     assert (row.user_id, row.parameters.tag) == ("=1+1", "=cmd|'/c calc'!A0")
@@ -256,6 +264,7 @@ def test_each_problem_of_a_table(text: str, expected: str) -> None:
         ('{"user": "a", "lab": 1.0}', "line 1, lab_profile_id: 1.0 is not a whole number"),
         ('{"user": "a", "lab": NaN}', "line 1: NaN is no JSON"),
         ('{"user": "a", "user": "b", "lab": 1}', "line 1: 'user' is given twice"),
+        ('{"user": "a", "lab": 1, "tag": "x", "tag": "y"}', "line 1: 'tag' is given twice"),
         ('{"user": "a", "user_id": "b", "lab": 1}', "line 1, user_id: is given twice"),
         ('{"user": "a", "lab": 1, "variables": {"x": "1", "x": "2"}}', "line 1: 'x' is given twi"),
         ('{"user": "a", "lab": 1, "variables": {"x": 1}}', "line 1, variables.x: 1 is not a text"),

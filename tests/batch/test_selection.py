@@ -201,6 +201,13 @@ def test_a_class_is_searched_page_by_page_and_intersected_with_the_list() -> Non
     assert pages[0]["lab_profile_id"] == LAB, "there is no other"
 
 
+def test_a_search_ends_when_all_are_found() -> None:
+    roster = Roster(*(lab(n) for n in range(1, 8)), page_size=2)
+    roster.entries = roster.entries[:2]
+    assert ids(selected(roster, class_id="c1")) == [1, 2]
+    assert len(roster.questions("search")) == 1
+
+
 def test_a_search_that_filters_nothing_selects_nobody_else() -> None:
     """A parameter that a platform doesn't know is ignored, and everybody's labs come back."""
     roster = Roster(*(lab(n) for n in range(1, 5)))
