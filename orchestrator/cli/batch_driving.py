@@ -11,7 +11,7 @@ import contextlib
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,49 +78,37 @@ async def carry_out(
 
 async def tell_the_end(store: RunStore, batch_id: str, telling: Telling, *, at: float) -> int:
     """The last word, and the reports; the exit code."""
-    account, items = await account_of(store, batch_id, telling, at=at)
+    account = await account_of(store, batch_id, telling, at=at)
     Lines(sys.stderr if telling.as_json else sys.stdout).write(last_word(account))
     code = batch_exit_code(account.batch, account.counts.ended)
-    written = write_files(telling.reports, account.batch, items, at=at)
+    written = await write_files(store, batch_id, telling, at=at)
     return code if written or code != ALL_WELL else SOME_FAILED
 
 
-async def account_of(
-    store: RunStore, batch_id: str, telling: Telling, *, at: float
-) -> tuple[Account, list[StoredItem]]:
-    """How a batch stands by its store, and every item."""
+async def account_of(store: RunStore, batch_id: str, telling: Telling, *, at: float) -> Account:
+    """How a batch stands by its store."""
     batch = await store.batches.load(batch_id)
-    items = await all_items(store, batch_id)
-    account = Account(
-        batch=batch,
-        counts=await store.batches.counts(batch_id),
-        bad=[stored for stored in items if is_bad(stored)],
-        at=at,
-        where=telling.where,
-    )
-    return account, items
+    counts = await store.batches.counts(batch_id)
+    bad = []
+    if counts.not_ok:
+        bad = [s async for s in items_of(store, batch_id, ended=True) if is_bad(s)]
+    return Account(batch=batch, counts=counts, bad=bad, at=at, where=telling.where)
 
 
-def write_files(
-    places: Sequence[Place], batch: Batch, items: Sequence[StoredItem], *, at: float
-) -> bool:
-    """Write the reports, and say so on stderr; whether all could be written."""
-    lines, good = Lines(sys.stderr), True
-    for word, is_written in write_reports(places, batch, items, at=at):
-        lines.write(word)
-        good = good and is_written
-    return good
+async def write_files(store: RunStore, batch_id: str, telling: Telling, *, at: float) -> bool:
+    """Write the reports; whether all could be written."""
+    return await write_reports(telling.reports, store.batches, batch_id, at=at, where=telling.where)
 
 
-async def all_items(store: RunStore, batch_id: str) -> list[StoredItem]:
-    """Every item, read a page at a time."""
-    found: list[StoredItem] = []
-    while True:
-        after = found[-1].item.number if found else 0
-        page = await store.batches.items(batch_id, after=after, limit=_PAGE)
-        found += page
-        if len(page) < _PAGE:
-            return found
+async def items_of(
+    store: RunStore, batch_id: str, *, ended: bool | None = None
+) -> AsyncIterator[StoredItem]:
+    """The items, read a page at a time."""
+    after = 0
+    while page := await store.batches.items(batch_id, after=after, limit=_PAGE, ended=ended):
+        for stored in page:
+            yield stored
+        after = page[-1].item.number
 
 
 async def _tick(run: BatchRun, display: BatchDisplay, clock: AsyncClock) -> None:

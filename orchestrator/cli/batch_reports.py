@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import typer
 
-from orchestrator.durable.batches import Batch, StoredItem
+from orchestrator.cli.lines import Lines
+from orchestrator.durable.batches import BatchStore
 from orchestrator.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -37,23 +39,30 @@ def places_of(files: Iterable[Path]) -> tuple[Place, ...]:
     return tuple(_place(file) for file in files)
 
 
-def write_reports(
-    places: Iterable[Place], batch: Batch, items: Sequence[StoredItem], *, at: float
-) -> Iterator[tuple[str, bool]]:
-    """Write each: a plain word about it, and whether it is written."""
-    from orchestrator.batch.report import report
+async def write_reports(
+    places: Iterable[Place], batches: BatchStore, batch_id: str, *, at: float, where: str
+) -> bool:
+    """Write each, and say so on stderr; whether all could be written.
 
+    ``where``: the flags that lead another command to the same store.
+    """
+    from orchestrator.batch.report import stored_report
+
+    lines, good = Lines(sys.stderr), True
     for place in places:
         try:
-            _write(place.path, report(batch, items, format=place.format, at=at))
+            with _replacing(place.path) as file:
+                async for text in stored_report(batches, batch_id, format=place.format, at=at):
+                    file.write(text)
         except OSError as error:
-            word = (
+            good = False
+            lines.write(
                 f"The report {place.path} could not be written: {error.strerror}. "
-                f"`relaunch batch show {batch.batch_id} --report FILE` writes it again."
+                f"`relaunch batch show {batch_id} --report FILE{where}` writes it again."
             )
-            yield word, False
         else:
-            yield f"Report: {place.path}", True
+            lines.write(f"Report: {place.path}")
+    return good
 
 
 def _place(file: Path) -> Place:
@@ -76,16 +85,18 @@ def _place(file: Path) -> Place:
     raise typer.BadParameter(f"--report {file}: {problem}; nothing was touched.")
 
 
-def _write(path: Path, pieces: Iterable[str]) -> None:
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[TextIO]:
+    """A file that takes the place of the one that is there, once all of it is written."""
     if path.exists() and not path.is_file():
         # A pipe or a device has no contents that could be kept.
         with path.open("w", encoding="utf-8", newline="") as file:
-            file.writelines(pieces)
+            yield file
         return
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with open(handle, "w", encoding="utf-8", newline="") as file:
-            file.writelines(pieces)
+            yield file
         os.replace(name, path)
     except BaseException:
         with contextlib.suppress(OSError):

@@ -42,7 +42,7 @@ from orchestrator.cli.options import (
 )
 from orchestrator.cli.settings import Loaded
 from orchestrator.cli.stores import opened_store, required
-from orchestrator.durable.batches import Batch, BatchState, Counts, StoredItem
+from orchestrator.durable.batches import Batch, BatchState, Counts
 from orchestrator.durable.store import RunStore
 from orchestrator.relauncher import AsyncRelauncher
 
@@ -99,14 +99,14 @@ def show(
         as_json=as_json, reports=places_of(report or ()), where=where_flags(config, store)
     )
     loaded = settings_for(config, {"store.url": store})
-    account, items = asyncio.run(_look(loaded, batch_id, telling))
+    account, written = asyncio.run(_look(loaded, batch_id, telling))
     if as_json:
         _print(json.dumps(told(account)))
     elif failed:
         _print("\n".join(bad_lines(account)) or "No learner has ended without success.")
     else:
         _print(story(account, most=NAMED))
-    return 0 if write_files(telling.reports, account.batch, items, at=account.at) else exits.FAILED
+    return 0 if written else exits.FAILED
 
 
 @app.command("resume", epilog=exits.exits_help(exits.BATCH_EXITS))
@@ -165,11 +165,11 @@ async def _history(
         return store.consumer, [(b, await store.batches.counts(b.batch_id)) for b in found]
 
 
-async def _look(
-    loaded: Loaded, batch_id: str, telling: Telling
-) -> tuple[Account, list[StoredItem]]:
+async def _look(loaded: Loaded, batch_id: str, telling: Telling) -> tuple[Account, bool]:
+    at = time.time()
     async with opened_store(loaded) as store:
-        return await account_of(store, batch_id, telling, at=time.time())
+        account = await account_of(store, batch_id, telling, at=at)
+        return account, await write_files(store, batch_id, telling, at=at)
 
 
 async def _resume(
@@ -203,7 +203,7 @@ async def _abort(loaded: Loaded, batch_id: str, telling: Telling) -> _Aborted:
         if batch.state is BatchState.ABORTED and counts.in_flight:
             say(f"Waiting for {learners(counts.in_flight)} in flight to take their last step.")
             has_ended = await _ends(parts.relauncher, batch_id)
-        account, _ = await account_of(store, batch_id, telling, at=parts.relauncher.clock.now())
+        account = await account_of(store, batch_id, telling, at=parts.relauncher.clock.now())
         return _Aborted(account, counts.in_flight, is_new, has_ended)
 
 

@@ -21,7 +21,7 @@ from orchestrator.batch.requests import Row, batch_of, fingerprint_of
 from orchestrator.batch.resetting import begin, resume
 from orchestrator.batch.selection import Criteria, Selection, describe, select
 from orchestrator.cli import exits
-from orchestrator.cli.batch_driving import Telling, all_items, carry_out
+from orchestrator.cli.batch_driving import Telling, carry_out, items_of
 from orchestrator.cli.batch_words import Account, learners
 from orchestrator.cli.confirming import confirmed
 from orchestrator.cli.connect import Connected, connected
@@ -29,7 +29,7 @@ from orchestrator.cli.following import say
 from orchestrator.cli.lines import Lines
 from orchestrator.cli.reset_plan import show_plan
 from orchestrator.cli.settings import Loaded
-from orchestrator.cli.stores import required
+from orchestrator.cli.stores import prune, required
 from orchestrator.durable.batches import Batch, BatchState, Counts, Item, Pace
 from orchestrator.durable.store import RunStore
 from orchestrator.errors import InvalidRequest, PlatformError, UnknownBatch
@@ -89,7 +89,7 @@ class _Reset:
         self._relauncher = parts.relauncher
         self._batches = store.batches
         self._store = store
-        self._limit = loaded.settings.traffic.calls_per_second
+        self._loaded = loaded
         self._wanted = wanted
         self._selection = wanted.selection
 
@@ -158,8 +158,8 @@ class _Reset:
         return await self._carry_out(batch, again=not is_new)
 
     async def _go_on(self, known: Batch, counts: Counts) -> int:
-        items = await all_items(self._store, known.batch_id)
-        left = [_listed(s.item) for s in items if s.result is None or not s.result.ok]
+        items = items_of(self._store, known.batch_id)
+        left = [_listed(s.item) async for s in items if s.result is None or not s.result.ok]
         planned = await self._plan(left)
         if not self._agreed(planned, known.batch_id, _goes_on(known, counts)):
             return self._declined()
@@ -173,7 +173,10 @@ class _Reset:
         return await self._carry_out(batch, again=True)
 
     async def _carry_out(self, batch: Batch, *, again: bool) -> int:
-        return await carry_out(self._relauncher, batch, self._wanted.telling, again=again)
+        code = await carry_out(self._relauncher, batch, self._wanted.telling, again=again)
+        if code != exits.INTERRUPTED:
+            await prune(self._store, self._loaded)
+        return code
 
     def _batch_of(self, rows: Sequence[Row]) -> tuple[Batch, tuple[Item, ...]]:
         return batch_of(
@@ -195,7 +198,7 @@ class _Reset:
             policy=self._wanted.policy,
             pace=self._wanted.pace,
             knowledge=self._parts.schedules.knowledge,
-            calls_per_second=self._limit,
+            calls_per_second=self._loaded.settings.traffic.calls_per_second,
             clock=self._relauncher.clock,
         )
 
