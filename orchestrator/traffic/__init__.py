@@ -5,11 +5,12 @@ processes share is one small text, kept wherever :class:`Shared` says: a store o
 do. The rules are pure: :mod:`.pace` (rate, pauses, circuit) and :mod:`.budget` (token bucket).
 """
 
-from orchestrator.traffic.gate import Gate, Snapshot
+from orchestrator.traffic.gate import Gate
 from orchestrator.traffic.guard import before_effect, priority
 from orchestrator.traffic.pace import Circuit, Limits
 from orchestrator.traffic.platform import PolitePlatform, polite_step
 from orchestrator.traffic.shared import InProcess, Shared
+from orchestrator.traffic.snapshot import Snapshot
 
 __all__ = [
     "Circuit",

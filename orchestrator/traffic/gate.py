@@ -17,9 +17,8 @@ import asyncio
 import itertools
 import math
 import random
-from bisect import insort
+from bisect import bisect, insort
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 
 from orchestrator.clocks import AsyncSystemClock
@@ -41,13 +40,17 @@ from orchestrator.traffic.pace import (
     LEAST_RATE,
     Circuit,
     Limits,
+    Pace,
     is_calm,
     opens_at,
     rate,
     sent,
+    window,
 )
 from orchestrator.traffic.rank import Rank, rank_of
+from orchestrator.traffic.served import Served
 from orchestrator.traffic.shared import Change, InProcess, Shared, Traffic, Verdict
+from orchestrator.traffic.snapshot import Snapshot
 
 T = TypeVar("T")
 
@@ -57,27 +60,12 @@ _log = get_logger("orchestrator.traffic")
 PATIENCE = 3.0
 #: Seconds after which what other processes have met is looked up.
 REFRESH = 1.0
+#: Seconds after which to see whose turn has become too far away, where nothing slowed them down.
+LOOK_OVER = 0.25
 #: As many calls are asked for at once.
 BATCH = 100
 #: A call that was given fewer seconds than this, and got no answer, doesn't tell of an outage.
 SHORT = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """The traffic of the consumer, as this process knows it; for metrics and for people.
-
-    ``calls_per_second`` were sent of late, ``limit`` is how many may be (``None``: any number).
-    ``paused_until`` and ``trial_at`` are Unix epoch seconds, ``None`` where there is no pause or
-    outage. ``waiting`` calls of this process stand in line.
-    """
-
-    calls_per_second: float
-    limit: float | None
-    paused_until: float | None
-    circuit: Circuit
-    trial_at: float | None
-    waiting: int
 
 
 class Gate:
@@ -102,6 +90,7 @@ class Gate:
         self._limits = limits or Limits()
         self._clock = clock or AsyncSystemClock()
         self._return = Return(jitter)
+        self._served = Served()
         self._name = name
         self._traffic = Traffic()
         self._seen_at = -math.inf
@@ -112,6 +101,9 @@ class Gate:
         self._newest = 0
         self._line: list[Waiter] = []
         self._order = itertools.count()
+        #: When to see whose turn is too far away by now, and what had slowed them the last time.
+        self._look_over_at = 0.0
+        self._slowed: tuple[object, ...] = ()
         self._pump: asyncio.Task[None] | None = None
         self._arrived = asyncio.Event()
         #: From when on the bucket has a token for a call of a rank.
@@ -141,11 +133,12 @@ class Gate:
         except BaseException:
             await self._leave_unsent(permit)
             raise
-        left = timeout - (self._clock.now() - began)
+        sent_at = self._clock.now()
+        left = timeout - (sent_at - began)
         try:
             answer = await send(left)
         except RateLimited as error:
-            await self._tell_rate_limited(permit, error)
+            await self._tell_rate_limited(permit, error, sent_at)
             raise
         except (AnswerLost, PlatformUnreachable) as error:
             own_impatience = type(error) is AnswerLost and left < SHORT
@@ -153,12 +146,12 @@ class Gate:
                 await self._tell_failed(permit, error)
             raise
         except (CallRefused, KeyRejected):
-            await self._tell_answered(permit)
+            await self._tell_answered(permit, sent_at)
             raise
         except BaseException:
             await self._leave_unsent(permit)
             raise
-        await self._tell_answered(permit)
+        await self._tell_answered(permit, sent_at)
         return answer
 
     def snapshot(self) -> Snapshot:
@@ -176,7 +169,7 @@ class Gate:
 
     async def look(self) -> Snapshot:
         """How things stand, asked of the shared state."""
-        await self._refresh()
+        await self._change(self._asking(()))
         return self.snapshot()
 
     # --- in ---------------------------------------------------------------------------------
@@ -184,7 +177,7 @@ class Gate:
     async def _enter(self, operation: str, urgent: bool, timeout: float, now: float) -> Permit:
         if now - self._seen_at >= REFRESH:
             self._seen_at = now  # those who come meanwhile needn't ask as well
-            await self._refresh()
+            await self._change(self._asking(()))
         if self._calm:
             self._unasked += 1
             return Permit(self._traffic.pace.cuts)
@@ -196,11 +189,11 @@ class Gate:
             useless_from=now + timeout / 2,
             permit=asyncio.get_running_loop().create_future(),
         )
-        ahead = sum(w < waiter for w in self._line)
-        turn = self._turn(waiter.rank, ahead, now)
+        turn = self._turn(waiter.rank, bisect(self._line, waiter), now)
         if turn > waiter.latest:
             raise self._sent_away(waiter, turn, now)
         insort(self._line, waiter)
+        self._look_over_at = min(self._look_over_at, waiter.useless_from)
         self._keep_asking()
         try:
             return await waiter.permit
@@ -258,8 +251,7 @@ class Gate:
         """Ask for everybody in line until nobody is; whatever goes wrong is theirs."""
         try:
             while self._line:
-                now = self._clock.now()
-                self._send_away(now)
+                self._send_away(now := self._clock.now())
                 if not self._line:
                     break
                 first = min(self._turn(rank, 0, now) for rank in {w.rank for w in self._line})
@@ -301,6 +293,10 @@ class Gate:
                 waiter.permit.set_result(Permit(self._traffic.pace.cuts))
 
     def _send_away(self, now: float) -> None:
+        pace = self._traffic.pace
+        slowed = (pace.cuts, pace.paused_until, pace.circuit)
+        if now < self._look_over_at and slowed == self._slowed:
+            return
         staying: list[Waiter] = []
         for waiter in self._line:
             turn = self._turn(waiter.rank, len(staying), now)
@@ -311,12 +307,14 @@ class Gate:
                 waiter.permit.set_exception(self._sent_away(waiter, turn, now))
             else:
                 staying.append(waiter)
-        self._line = staying
+        self._line, self._slowed = staying, slowed
+        self._look_over_at = min([now + LOOK_OVER, *(w.useless_from for w in staying)])
 
     # --- out --------------------------------------------------------------------------------
 
-    async def _tell_answered(self, permit: Permit) -> None:
+    async def _tell_answered(self, permit: Permit, sent_at: float) -> None:
         """Nothing to tell, mostly: that one was answered is news only after outages."""
+        self._served.note(sent_at)
         if permit.trial or self._traffic.pace.outages:
             await self._change(
                 shared.tell_answered(trial=permit.trial, limits=self._limits, at=self._clock.now())
@@ -342,8 +340,9 @@ class Gate:
                 seconds=round(pace.turn_at - self._clock.now(), 3),
             )
 
-    async def _tell_rate_limited(self, permit: Permit, error: RateLimited) -> None:
+    async def _tell_rate_limited(self, permit: Permit, error: RateLimited, sent_at: float) -> None:
         at = self._clock.now()
+        self._served.turned_away(sent_at)
         verdict = await self._change(
             shared.tell_rate_limited(
                 retry_after=error.retry_after,
@@ -352,6 +351,8 @@ class Gate:
                 already_sent=self._take_unasked(),
                 limits=self._limits,
                 at=at,
+                sent_at=sent_at,
+                served=self._served.per_second(sent_at, window(error.retry_after)),
             )
         )
         seconds = round(verdict.traffic.pace.paused_until - at, 3)
@@ -363,9 +364,6 @@ class Gate:
             await self._change(shared.tell_given_up(trial=permit.trial, at=self._clock.now()))
 
     # --- the shared state -------------------------------------------------------------------
-
-    async def _refresh(self) -> None:
-        await self._change(self._asking(()))
 
     def _asking(self, calls: tuple[Rank, ...]) -> Change:
         return shared.ask(
@@ -388,7 +386,15 @@ class Gate:
             _, verdict = change(shared.written(self._traffic))
         if number > self._newest:
             self._newest = number
-            self._traffic, self._seen_at = verdict.traffic, self._clock.now()
+            before, self._traffic = self._traffic.pace, verdict.traffic
+            self._seen_at = self._clock.now()
             self._calm = is_calm(verdict.traffic.pace, self._limits, self._seen_at)
             self._arrived.set()
+            await self._add_what_was_served(before.cuts, verdict.traffic.pace)
         return verdict
+
+    async def _add_what_was_served(self, known_cuts: int, pace: Pace) -> None:
+        """To what another process was served before it met a 429, once."""
+        served = self._served.before_others(pace.met_at, pace.met_over)
+        if pace.cuts != known_cuts and served > 0:
+            await self._change(shared.tell_served(cuts=pace.cuts, served=served))

@@ -3,9 +3,13 @@
 All processes of a consumer share one :class:`Pace`; each transition takes it and gives the next.
 No clock, no I/O and no random number: ``at`` is Unix epoch seconds, jitter is the caller's.
 
-* A 429 pauses everybody, and halves the rate in force, or where none is, what was sent of late
-  (multiplicative decrease). From the end of the pause on it rises steadily (additive increase), up
-  to the configured limit, or until it is lifted where none is configured.
+* A 429 pauses everybody. If the platform served many calls right before it, their number is the
+  limit: the rate stays a little below it for :data:`HOLD`, then rises, and is lifted in the end or
+  meets the limit again. So does a rate in force that had been good for a while.
+* A 429 that comes soon after another, or that these calls don't explain, halves the rate in force,
+  or where none is, what was sent of late (multiplicative decrease). From the end of the pause on it
+  rises steadily (additive increase), up to a little less than it was, or the configured limit, or
+  until it is lifted where there is neither.
 * Outages in a row open the circuit: nothing is sent. After a while one trial call in the whole
   fleet is let through. Its answer closes the circuit, with a low rate that rises; its failure opens
   it for longer, up to :data:`LONGEST_OPEN`.
@@ -26,6 +30,17 @@ PAUSE, SHORTEST_PAUSE, LONGEST_PAUSE = 5.0, 1.0, 900.0
 DECREASE = 0.5
 #: Seconds in which a rate would rise from nothing to its goal.
 RECOVERY = 60.0
+#: Below a limit that was met, calls are sent at this share of it, and at so many a second less at
+#: least: they don't arrive as evenly as they are sent.
+CLOSE, LEAST_GAP = 0.96, 2.5
+#: What is left of the goal when a rate that was thought to be good meets a 429 soon, and later.
+SOON, LATER = 0.9, 0.95
+#: Seconds for which a rate below a limit that was met is not raised.
+HOLD = 900.0
+#: Seconds over which a platform counts, at least and at most, as far as it shows.
+SHORTEST_WINDOW, LONGEST_WINDOW = 1.0, 60.0
+#: More calls per second than anybody sends.
+ANY = 1e9
 #: Calls per second that a 429 leaves at least, and at which a limit is lifted at the earliest.
 LEAST_RATE, LEAST_GOAL = 1.0, 10.0
 #: The share of the goal at which calls begin again after an outage.
@@ -87,10 +102,14 @@ class Pace:
     """See the module's docstring.
 
     ``flow``: calls per second that the fleet has sent of late, as of ``flow_at``. ``taught``: the
-    limit that the platform taught, as of ``taught_at``; it rises to ``goal`` and is lifted there.
-    ``cuts`` counts the times that the rate was lowered. ``outages`` are those in a row, the last
-    one ``failed_at``; ``openings`` those of the circuit since it was calm. ``turn_at`` is when an
-    open circuit lets a trial through, when a trial is given up, or since when it is closed.
+    limit that the platform taught, as of ``taught_at``; it rises to ``goal``, stays there until
+    ``held_until``, rises again, and is lifted at twice the goal (at the goal if it is not held).
+    ``met``: calls per second that the platform served in the ``met_over`` seconds before it turned
+    away the call of ``met_at``, as far as processes have told; the goal is below that, and never
+    above ``most``. ``cuts`` counts the times that the rate was lowered. ``outages`` are those in a
+    row, the last one ``failed_at``; ``openings`` those of the circuit since it was calm.
+    ``turn_at`` is when an open circuit lets a trial through, when a trial is given up, or since
+    when it is closed.
     """
 
     flow: float = 0.0
@@ -98,6 +117,11 @@ class Pace:
     taught: float | None = None
     taught_at: float = 0.0
     goal: float = 0.0
+    held_until: float = 0.0
+    met: float = 0.0
+    met_at: float = 0.0
+    met_over: float = SHORTEST_WINDOW
+    most: float = ANY
     cuts: int = 0
     paused_until: float = 0.0
     circuit: Circuit = Circuit.CLOSED
@@ -110,13 +134,27 @@ class Pace:
 
 def rate(pace: Pace, limits: Limits, at: float) -> float | None:
     """Calls per second that may be sent now; ``None``: as many as there are."""
-    taught = pace.taught
+    taught, slope = pace.taught, pace.goal / RECOVERY
     if taught is not None:
-        taught += max(0.0, at - pace.taught_at) * pace.goal / RECOVERY
-        if taught >= pace.goal:
+        taught += max(0.0, at - pace.taught_at) * slope
+        lifted_at = pace.goal
+        if pace.held_until > 0:
+            taught = min(taught, pace.goal) + max(0.0, at - pace.held_until) * slope
+            lifted_at = 2 * pace.goal
+        if taught >= lifted_at:
             taught = None
     rates = [r for r in (taught, limits.calls_per_second) if r is not None]
     return min(rates, default=None)
+
+
+def in_force(pace: Pace, limits: Limits, at: float) -> Limits:
+    """The limits, with a burst that a limit which was met leaves room for above the rate."""
+    limit = rate(pace, limits, at)
+    if limit is None or pace.taught is None or pace.held_until <= at:
+        return limits
+    room = max(2.0, limit * (1 / CLOSE - 1))
+    fitting = (replace(limits, burst=burst) for burst in range(limits.burst, 1, -1))
+    return next((x for x in fitting if x.burst - x.reserved - 1 <= room), limits)
 
 
 def is_calm(pace: Pace, limits: Limits, at: float) -> bool:
@@ -133,9 +171,18 @@ def sent(pace: Pace, calls: int, at: float) -> Pace:
 
 
 def rate_limited(
-    pace: Pace, limits: Limits, at: float, *, retry_after: float | None, cuts: int, trial: int = 0
+    pace: Pace,
+    limits: Limits,
+    at: float,
+    *,
+    retry_after: float | None,
+    cuts: int,
+    trial: int = 0,
+    sent_at: float = 0.0,
+    served: float = 0.0,
 ) -> Pace:
-    """A call met a 429. ``cuts``: how many there had been when it was sent.
+    """A call met a 429. ``cuts``: how many there had been when it was sent, at ``sent_at``.
+    ``served``: calls per second that whoever tells was served in the :func:`window` before.
 
     Those that were sent before the last cut prolong the pause, but don't lower the rate again.
     A trial that is told to slow down has shown that the platform is there.
@@ -146,15 +193,44 @@ def rate_limited(
     pace = replace(pace, paused_until=max(pace.paused_until, until))
     if cuts < pace.cuts and pace.taught is not None:
         return replace(pace, taught_at=max(pace.taught_at, pace.paused_until))
-    in_force = rate(pace, limits, at)
-    before = sent(pace, 0, at).flow if in_force is None else in_force
-    return replace(
+    limit, flow = rate(pace, limits, at), sent(pace, 0, at).flow
+    before = flow if limit is None else limit
+    was_good = limit is not None and flow > limit / 2
+    slower = max(_least(limits), DECREASE * before)
+    most, is_soon = ANY, pace.taught is not None and at < pace.taught_at + RECOVERY
+    if is_soon:
+        most = SOON * pace.goal
+    elif was_good:
+        most = LATER * before
+    pace = replace(
         pace,
-        taught=max(_least(limits), DECREASE * before),
+        taught=slower,
         taught_at=pace.paused_until,
         goal=limits.calls_per_second or max(2 * before, LEAST_GOAL),
+        held_until=0.0,
         cuts=pace.cuts + 1,
+        met=served,
+        met_at=sent_at,
+        met_over=window(retry_after),
+        most=most,
     )
+    if was_good:
+        goal = max(slower, most)
+        until = pace.paused_until + HOLD
+        pace = replace(pace, taught=slower if is_soon else goal, goal=goal, held_until=until)
+    return _held_below_what_was_met(pace)
+
+
+def also_served(pace: Pace, *, cuts: int, served: float) -> Pace:
+    """Another process tells what it was served in the window before the last cut."""
+    if cuts != pace.cuts:
+        return pace
+    return _held_below_what_was_met(replace(pace, met=pace.met + served))
+
+
+def window(retry_after: float | None) -> float:
+    """Over how many seconds a platform may count its calls, by its ``Retry-After``."""
+    return min(max(SHORTEST_WINDOW, retry_after or 0.0), LONGEST_WINDOW)
 
 
 def answered(pace: Pace, limits: Limits, at: float, *, trial: int = 0) -> Pace:
@@ -171,6 +247,7 @@ def answered(pace: Pace, limits: Limits, at: float, *, trial: int = 0) -> Pace:
         taught=max(_least(limits), AFTER_OUTAGE * pace.goal),
         taught_at=at,
         cuts=pace.cuts + 1,
+        met_at=0.0,
     )
 
 
@@ -186,7 +263,8 @@ def failed(
         return pace
     if at - pace.turn_at > CALM:
         pace = replace(pace, openings=0)
-    if rate(pace, limits, at) is None or limits.calls_per_second is not None:
+    is_held = pace.taught is not None and pace.held_until > at
+    if rate(pace, limits, at) is None or (limits.calls_per_second is not None and not is_held):
         usual = max(sent(pace, 0, at).flow, LEAST_GOAL)
         pace = replace(pace, goal=limits.calls_per_second or usual)
     return _open(pace, at, retry_after)
@@ -224,6 +302,15 @@ def _open(pace: Pace, at: float, retry_after: float | None) -> Pace:
 
 def _is_the_trial(pace: Pace, trial: int) -> bool:
     return pace.circuit is Circuit.TRIAL and trial == pace.trials
+
+
+def _held_below_what_was_met(pace: Pace) -> Pace:
+    if pace.met < LEAST_GOAL or pace.taught is None:
+        return pace
+    goal = min(CLOSE * pace.met, pace.met - LEAST_GAP, pace.most)
+    at_once = pace.taught >= pace.goal or pace.most == ANY
+    taught = goal if at_once else min(pace.taught, goal)
+    return replace(pace, taught=taught, goal=goal, held_until=pace.paused_until + HOLD)
 
 
 def _least(limits: Limits) -> float:

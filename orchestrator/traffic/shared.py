@@ -91,7 +91,8 @@ def ask(calls: Sequence[Rank], *, already_sent: int, limits: Limits, at: float) 
             pace = p.sent(pace, len(calls), at) if calls else pace
             everybody = tuple(range(len(calls)))
             return Verdict(traffic=replace(traffic, pace=pace), admitted=everybody)
-        taken = take(traffic.bucket, calls, rate=rate, limits=limits, at=at)
+        now = p.in_force(pace, limits, at)
+        taken = take(traffic.bucket, calls, rate=rate, limits=now, at=at)
         if taken.admitted:
             traffic = replace(traffic, bucket=taken.bucket)
             pace = p.sent(pace, len(taken.admitted), at)
@@ -112,15 +113,35 @@ def tell_rate_limited(
     already_sent: int,
     limits: Limits,
     at: float,
+    sent_at: float = 0.0,
+    served: float = 0.0,
 ) -> Change:
     """Tell of a 429: see :func:`.pace.rate_limited`."""
 
     def step(traffic: Traffic) -> Verdict:
         pace = p.sent(traffic.pace, already_sent, at)
-        pace = p.rate_limited(pace, limits, at, retry_after=retry_after, cuts=cuts, trial=trial)
+        pace = p.rate_limited(
+            pace,
+            limits,
+            at,
+            retry_after=retry_after,
+            cuts=cuts,
+            trial=trial,
+            sent_at=sent_at,
+            served=served,
+        )
         return _slowed(traffic, pace, limits)
 
     return _on_text(step)
+
+
+def tell_served(*, cuts: int, served: float) -> Change:
+    """Tell what this process was served before the last 429: see :func:`.pace.also_served`."""
+    return _on_text(
+        lambda traffic: Verdict(
+            traffic=replace(traffic, pace=p.also_served(traffic.pace, cuts=cuts, served=served))
+        )
+    )
 
 
 def tell_answered(*, trial: int, limits: Limits, at: float) -> Change:

@@ -73,7 +73,7 @@ class Fleet:
     [
         (Limits(calls_per_second=15.0, burst=4), 0, 0),
         # Nobody knew the platform's limit: the first volley is lost, and then it is learned.
-        (Limits(), 200, 80),
+        (Limits(), 200, 4),
     ],
 )
 def test_two_hundred_relaunches_at_once_are_served_politely(

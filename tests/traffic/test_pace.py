@@ -21,9 +21,15 @@ def busy(calls_per_second: float) -> Pace:
     return Pace(flow=calls_per_second, flow_at=AT)
 
 
-def limited(pace: Pace, limits: Limits, at: float = AT, retry_after: float | None = 4.0) -> Pace:
+def limited(
+    pace: Pace,
+    limits: Limits,
+    at: float = AT,
+    retry_after: float | None = 4.0,
+    served: float = 0.0,
+) -> Pace:
     """A 429 to a call that knew of all cuts so far."""
-    return p.rate_limited(pace, limits, at, retry_after=retry_after, cuts=pace.cuts)
+    return p.rate_limited(pace, limits, at, retry_after=retry_after, cuts=pace.cuts, served=served)
 
 
 def opened(limits: Limits = FREE, at: float = AT, pace: Pace | None = None) -> Pace:
@@ -47,12 +53,13 @@ def test_without_a_limit_and_a_lesson_there_is_no_rate() -> None:
         (40.0, FREE, 20.0, 80.0),
         (8.0, FREE, 4.0, 16.0),
         (0.5, FREE, 1.0, 10.0),  # no less than LEAST_RATE; lifted at LEAST_GOAL at the earliest
-        (10.0, TEN, 5.0, 10.0),
-        (0.1, TEN, 5.0, 10.0),  # what is in force counts, not what was sent
+        (4.0, TEN, 5.0, 10.0),  # what is in force counts, not what was sent
         (0.1, Limits(calls_per_second=0.4), 0.2, 0.4),
     ],
 )
-def test_a_429_halves_the_rate(flow: float, limits: Limits, rate: float, goal: float) -> None:
+def test_a_429_that_nothing_explains_halves_the_rate(
+    flow: float, limits: Limits, rate: float, goal: float
+) -> None:
     pace = limited(busy(flow), limits)
     assert pace.paused_until == AT + 4.0
     assert p.rate(pace, limits, pace.paused_until) == pytest.approx(rate)
@@ -105,8 +112,73 @@ def test_recovery_is_steady_and_never_exceeds_the_limit(
     assert known == sorted(known)
     assert rates[: len(known)] == known, "once lifted, it stays lifted"
     assert all(0 < r <= (configured or 2 * max(flow, p.LEAST_GOAL)) for r in known)
-    if configured is not None:
-        assert p.rate(pace, limits, AT + 4 + p.RECOVERY) == configured
+    assert p.rate(pace, limits, AT + 4 + p.HOLD + 2 * p.RECOVERY) == configured
+
+
+def test_a_limit_that_was_met_is_kept_just_below_of_for_a_while() -> None:
+    pace = limited(busy(9), FREE, served=50.0)
+    after = pace.paused_until
+    assert p.rate(pace, FREE, after) == pytest.approx(47.5)
+    assert p.rate(pace, FREE, after + p.HOLD) == pytest.approx(47.5)
+    assert p.rate(pace, FREE, after + p.HOLD + p.RECOVERY / 2) == pytest.approx(1.5 * 47.5)
+    assert p.rate(pace, FREE, after + p.HOLD + p.RECOVERY) is None
+    assert p.rate(limited(busy(9), FREE, served=200.0), FREE, after) == pytest.approx(192.0)
+
+
+def test_a_few_calls_that_were_served_show_no_limit() -> None:
+    pace = limited(busy(8), FREE, served=p.LEAST_GOAL - 1)
+    assert replace(pace, met=0.0) == limited(busy(8), FREE)
+
+
+def test_what_others_were_served_raises_what_was_met() -> None:
+    pace = limited(busy(40), FREE, served=6.0)
+    assert p.rate(pace, FREE, pace.paused_until) == pytest.approx(20.0), "nothing explains it yet"
+    pace = p.also_served(pace, cuts=pace.cuts, served=30.0)
+    assert p.rate(pace, FREE, pace.paused_until) == pytest.approx(33.5)
+    pace = p.also_served(pace, cuts=pace.cuts, served=14.0)
+    assert p.rate(pace, FREE, pace.paused_until) == pytest.approx(47.5)
+    assert p.also_served(pace, cuts=pace.cuts - 1, served=99.0) == pace, "of another 429"
+
+
+def test_a_good_rate_that_meets_a_429_is_lowered_a_little_and_halved_if_it_does_so_soon() -> None:
+    pace = replace(limited(Pace(), FREE, served=50.0), flow=47.0, flow_at=AT + 300)
+    later = limited(pace, FREE, at=AT + 300)
+    assert later.taught == later.goal == pytest.approx(0.95 * 47.5)
+    soon = limited(replace(later, flow=45.0, flow_at=AT + 320), FREE, at=AT + 320)
+    assert soon.taught == pytest.approx(0.95 * 47.5 / 2)
+    assert soon.goal == pytest.approx(0.9 * 0.95 * 47.5)
+    assert p.rate(soon, FREE, soon.paused_until + p.RECOVERY) == soon.goal
+
+
+def test_a_limit_that_has_become_lower_is_measured_again() -> None:
+    pace = replace(limited(Pace(), FREE, served=50.0), flow=47.0, flow_at=AT + 300)
+    assert limited(pace, FREE, at=AT + 300, served=20.0).goal == pytest.approx(17.5)
+
+
+def test_a_storm_of_429s_leaves_a_goal_that_is_worth_something() -> None:
+    pace, at = limited(Pace(), FREE, served=100.0), AT
+    for _ in range(8):
+        at += 10
+        pace = replace(pace, flow=p.rate(pace, FREE, at) or 0.0, flow_at=at)
+        pace = limited(pace, FREE, at=at)
+    assert p.rate(pace, FREE, pace.paused_until) <= 10.0  # type: ignore[operator]  # not None
+    assert p.rate(pace, FREE, at + 2 * p.RECOVERY) >= 40.0  # type: ignore[operator]  # not None
+
+
+def test_below_a_limit_that_was_met_bursts_are_as_small_as_the_room_there_is() -> None:
+    pace = limited(Pace(), FREE, served=50.0)
+    assert p.in_force(pace, FREE, AT + 5).burst == 5
+    assert p.in_force(limited(Pace(), FREE, served=200.0), FREE, AT + 5).burst == 10
+    assert p.in_force(pace, FREE, AT + 5 + p.HOLD) == FREE
+    one = Limits(burst=1)
+    assert p.in_force(pace, one, AT + 5) == one
+
+
+def test_an_outage_does_not_make_a_fleet_forget_the_limit() -> None:
+    pace = opened(pace=limited(busy(47), TEN, served=50.0))
+    pace = p.begin_trial(pace, AT + 10)
+    pace = p.answered(pace, TEN, AT + 10, trial=pace.trials)
+    assert p.rate(pace, Limits(calls_per_second=100.0), AT + 200) == pytest.approx(9.5)
 
 
 @given(retries=st.lists(st.floats(0, 50) | st.none(), min_size=1, max_size=40), gap=st.floats(0, 9))
