@@ -154,6 +154,7 @@ def test_criteria_are_anded_and_of_several_labs_or_patterns_one_must_hold() -> N
         {"user_globs": ("a*", "")},
         {"older_than_seconds": -1.0},
         {"idle_for_seconds": float("nan")},
+        {"idle_for_seconds": float("inf")},
         {"everything": True, "class_id": ""},
     ],
 )
@@ -165,17 +166,17 @@ def test_criteria_that_say_nothing_are_refused(criteria: Any) -> None:
 def test_criteria_in_plain_words_are_the_same_for_the_same_ones() -> None:
     assert describe(Criteria(everything=True)) == "every running lab"
     full = Criteria(
-        lab_profile_ids=(2, 1, 2),
+        lab_profile_ids=(40, 1, 40),
         class_id="c 1",
         user_globs=("b*", "a*"),
         older_than_seconds=7200.0,
         idle_for_seconds=90.5,
     )
     assert describe(full) == (
-        "running labs of lab profile 1 or 2, of class 'c 1', of users like 'a*' or 'b*', "
+        "running labs of lab profile 1 or 40, of class 'c 1', of users like 'a*' or 'b*', "
         "begun 2 h ago or earlier, unused for 90.5 s or longer"
     )
-    assert describe(replace(full, lab_profile_ids=(1, 2), user_globs=("a*", "b*"))) == describe(
+    assert describe(replace(full, lab_profile_ids=(1, 40), user_globs=("a*", "b*"))) == describe(
         full
     )
     assert describe(replace(full, older_than_seconds=7201.0)) != describe(full)
