@@ -229,6 +229,7 @@ def _result_of(stored: StoredRun, marks: list[Mark]) -> ItemResult:
         saved_instance_ids=told.saved_instance_ids,
         waited_seconds=told.waited_seconds,
         api_calls=told.api_calls,
+        ended_lab_profile_id=stored.run.target_profile_id,
         launch_in_doubt=told.left.launch_in_doubt_tag is not None,
         marks=tuple(marks),
     )

@@ -75,6 +75,7 @@ class ItemResult:
 
     ``outcome`` and ``reason`` are the relaunch's (or ``failed`` and an error's code if it could not
     be begun); ``launch_in_doubt``: a launch got no answer, so there may be a lab.
+    ``ended_lab_profile_id``: of the lab that made room last, whose teardown the marks tell.
     """
 
     outcome: str
@@ -85,6 +86,7 @@ class ItemResult:
     saved_instance_ids: tuple[int, ...] = ()
     waited_seconds: float = 0.0
     api_calls: int = 0
+    ended_lab_profile_id: int | None = None
     launch_in_doubt: bool = False
     marks: tuple[Mark, ...] = ()
 

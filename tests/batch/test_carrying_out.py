@@ -46,6 +46,7 @@ def test_everybody_gets_a_lab_and_no_more_are_in_flight_than_wanted() -> None:
         done = await room.carry_out(await room.batch(concurrency=7))
         assert done.told() == dict.fromkeys(room.learners, "launched")
         assert room.each_once()
+        assert {outcome.result.ended_lab_profile_id for outcome in done.outcomes} == {OLD_LAB}
         assert done.most == 7
         assert done.run.batch.state is BatchState.ENDED
         standing = done.run.standing()

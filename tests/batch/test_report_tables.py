@@ -8,6 +8,7 @@ import io
 import json
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,15 @@ def test_json_is_one_object_summary_first() -> None:
     times = [one["teardown_seconds"] for one in told["learners"]]
     assert sum(time is not None for time in times) == spread["count"]
     assert told["learners"][0]["marks"][0] == ["new", round(items[0].begun_at or 0.0, 3)]
+
+
+def test_teardown_times_are_those_of_the_labs_that_were_ended() -> None:
+    items = list(class_of(10, labs=(1002,)))
+    ended = [
+        replace(item, result=item.result and replace(item.result, ended_lab_profile_id=1001))
+        for item in items
+    ]
+    assert set(json.loads(written(ended, "json"))["teardown"]["by_lab"]) == {"1001"}
 
 
 def test_an_empty_batch_is_whole_in_every_format() -> None:

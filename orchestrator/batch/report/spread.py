@@ -1,7 +1,7 @@
 """The spread of teardown times: how many took how long, with the median and the tenths marked.
 
-One picture for each lab profile, on the same axis. Teardowns that nobody saw the end of are counted
-beside it, and not in it: they took longer than was seen.
+One picture for each lab profile that was ended, on the same axis. Teardowns that nobody saw the end
+of are counted beside it, and not in it: they took longer than was seen.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _ticks(columns: int, more: bool, width: float, room: float, base: float) -> 
         yield f'<path class="axis" d="M{number(x)} {number(base)}v4"/>'
         yield text(x, base + 17, clock_label(seconds, columns * width), "tick", "middle")
         seconds += step
-    yield text(WIDTH - _RIGHT + 10, base + 17, unit(columns * width), "tick")
+    yield text(WIDTH - _RIGHT + 26, base + 17, unit(columns * width), "tick")
     if more:
         yield text(WIDTH - _RIGHT, base + 31, "longer", "tick", "end")
 

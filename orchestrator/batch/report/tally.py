@@ -119,7 +119,8 @@ class Tally:
             self.levels.span(span.phase, span.start, span.end)
         teardown = teardown_of(stored)
         if teardown is not None:
-            lab = self.labs.setdefault(stored.item.lab_profile_id, Times())
+            ended = stored.result.ended_lab_profile_id if stored.result is not None else None
+            lab = self.labs.setdefault(ended or stored.item.lab_profile_id, Times())
             for times in (lab, self.times):
                 (times.over if teardown.over else times.at_least).append(teardown.seconds)
         bar = Bar(stored, spans, fate, _seconds(stored), self._word(stored, fate))
