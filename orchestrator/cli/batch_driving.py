@@ -26,9 +26,11 @@ from orchestrator.cli.reset_display import TICK, BatchDisplay, batch_display
 from orchestrator.cli.store_url import shown
 from orchestrator.durable.batches import Batch, StoredItem
 from orchestrator.durable.store import RunStore
-from orchestrator.ports import AsyncClock
+from orchestrator.machine.vocabulary import State
 from orchestrator.relauncher import AsyncRelauncher
 
+#: Seconds after which a fleet that has begun nobody is asked about.
+_NO_WORKER = 5.0
 #: Items are read so many at a time.
 _PAGE = 1000
 
@@ -63,12 +65,12 @@ async def carry_out(
         # Made here, where a terminal's lines go above the picture.
         out = Lines(sys.stdout, gone=leaving.unread)
         with two_stages(leaving.first, leaving.last):
-            ticking = asyncio.create_task(_tick(run, display, relauncher.clock))
+            ticking = asyncio.create_task(_tick(run, display, relauncher))
             try:
                 async for outcome in run.outcomes():
                     if telling.as_json:
                         out.write(json.dumps(plain_outcome(outcome)))
-                    display.ended(outcome, run.standing())
+                    display.ended(outcome)
             finally:
                 ticking.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
@@ -111,9 +113,20 @@ async def items_of(
         after = page[-1].item.number
 
 
-async def _tick(run: BatchRun, display: BatchDisplay, clock: AsyncClock) -> None:
+async def _tick(run: BatchRun, display: BatchDisplay, relauncher: AsyncRelauncher) -> None:
+    clock = relauncher.clock
+    began = clock.now()
+    may_lack_workers = relauncher.store.engine == "fleet"
     while True:
-        display.tick(run.standing())
+        standing = run.standing()
+        display.tick(standing)
+        if may_lack_workers and clock.now() - began > _NO_WORKER:
+            may_lack_workers = False
+            if standing.phases.keys() == {State.NEW}:
+                display.say(
+                    "No worker has begun with anybody yet; the relaunches are stored, and begin "
+                    "when one has room. (Is one running? `relaunch worker` is one.)"
+                )
         await clock.wait(TICK, asyncio.Event())
 
 

@@ -99,11 +99,11 @@ def status_line(standing: Standing) -> str:
     return "; ".join(parts) + "."
 
 
-def ended_line(outcome: ItemOutcome, done: int) -> str:
-    """How a learner's relaunch ended; ``done`` counts those that have."""
+def ended_line(outcome: ItemOutcome, number: int) -> str:
+    """How a learner's relaunch ended; ``number`` counts those that have ended here."""
     # Its own word names the learner and the lab.
     seconds = f"{outcome.result.waited_seconds:.1f} s"
-    return f"{done:>7,}  {seconds:>9}  {outcome.result.message}"
+    return f"{number:>7,}  {seconds:>9}  {outcome.result.message}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,10 +131,12 @@ def last_word(told: Account) -> str:
     """What came of it, who has no success and why, and what to do next."""
     batch, counts = told.batch, told.counts
     have = "have a lab" if batch.policy.launch else "have a free slot"
+    took = roughly((batch.ended_at or told.at) - batch.started_at)
+    if batch.started_at != batch.created_at:
+        took += " since it was resumed"
     lines = [
         f"Batch {batch.batch_id} {state_words(told)}: {counts.ok:,} of {learners(batch.total)} "
-        f"{have}. {roughly((batch.ended_at or told.at) - batch.started_at)}, "
-        f"{counts.api_calls:,} API calls."
+        f"{have}. {took}, {counts.api_calls:,} API calls."
     ]
     if counts.ended:
         lines.append(f"  {counted(ended_words(counts.ended))}")

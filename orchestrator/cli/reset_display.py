@@ -43,7 +43,7 @@ _BAR = 60
 class BatchDisplay(Protocol):
     """Shows a batch as it goes on."""
 
-    def ended(self, outcome: ItemOutcome, standing: Standing) -> None:
+    def ended(self, outcome: ItemOutcome) -> None:
         """A learner's relaunch has ended."""
 
     def tick(self, standing: Standing) -> None:
@@ -62,13 +62,15 @@ class PlainDisplay:
     def __init__(self, lines: Lines, *, each: bool) -> None:
         self._lines = lines
         self._each = each
+        self._ended = 0
         self._said_at: float | None = None
         self._obstacle: str | None = None
 
-    def ended(self, outcome: ItemOutcome, standing: Standing) -> None:
+    def ended(self, outcome: ItemOutcome) -> None:
         """Print its line."""
+        self._ended += 1
         if self._each or not outcome.ok:
-            self._lines.write(ended_line(outcome, standing.ok + standing.not_ok))
+            self._lines.write(ended_line(outcome, self._ended))
 
     def tick(self, standing: Standing) -> None:
         """Print how it stands if that was long ago, or if something new is in the way."""
@@ -95,7 +97,7 @@ class LiveDisplay:
         self._live = live
         self._failures: deque[str] = deque(maxlen=_IN_SIGHT)
 
-    def ended(self, outcome: ItemOutcome, standing: Standing) -> None:
+    def ended(self, outcome: ItemOutcome) -> None:
         """Keep it in sight if it failed; the rest is counted."""
         if not outcome.ok:
             self._failures.append(outcome.result.message)

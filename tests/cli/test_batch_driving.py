@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.batch.outcomes import ItemOutcome, Standing
+from orchestrator.batch.outcomes import ItemOutcome
 from orchestrator.cli import batch_driving, exits
 from orchestrator.cli.batch_driving import Telling, carry_out, where_flags
 from orchestrator.cli.batch_reports import Place
@@ -105,10 +105,10 @@ class Presses(PlainDisplay):
 
     times = 1
 
-    def ended(self, outcome: ItemOutcome, standing: Standing) -> None:
+    def ended(self, outcome: ItemOutcome) -> None:
         """As ever, and press."""
-        super().ended(outcome, standing)
-        if standing.ok == 2:
+        super().ended(outcome)
+        if self._ended == 2:
             for _ in range(self.times):
                 signal.raise_signal(signal.SIGINT)
 

@@ -267,9 +267,9 @@ def test_plain_lines_are_one_for_each_learner_and_one_now_and_then() -> None:
     display = PlainDisplay(Lines(said.stream), each=True)
     display.tick(standing_as())
     assert said.lines() == []
-    display.ended(ends(7, "launched"), standing_as())
+    display.ended(ends(7, "launched"))
     (line,) = said.lines()
-    assert line.split() == ["30", "0.0", "s", "How", "it", "was", "for", "u7."]
+    assert line.split() == ["1", "0.0", "s", "How", "it", "was", "for", "u7."]
     display.tick(standing_as(at=NOW + 9))
     assert said.lines() == []
     display.tick(standing_as(at=NOW + 10))
@@ -293,8 +293,8 @@ def test_a_new_obstacle_is_told_at_once_and_only_once() -> None:
 def test_beside_json_only_failures_are_told_one_by_one() -> None:
     said = Said()
     display = PlainDisplay(Lines(said.stream), each=False)
-    display.ended(ends(1, "launched"), standing_as())
-    display.ended(ends(2, "refused"), standing_as())
+    display.ended(ends(1, "launched"))
+    display.ended(ends(2, "refused"))
     assert ["u2." in line for line in said.lines()] == [True]
 
 
