@@ -106,7 +106,9 @@ class StoreSettings(_Section):
         "platform's host.",
     )
     keep_days: float = Field(
-        ge=0, description="Relaunches that ended longer ago are forgotten; 0 keeps them for ever."
+        ge=0,
+        description="Relaunches and batches that ended longer ago are forgotten; 0 keeps them for "
+        "ever.",
     )
 
     @field_validator("url")
