@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from orchestrator import Policy
+from orchestrator.batch.requests import Row, batch_of
 from orchestrator.batch.resetting import stop
-from orchestrator.durable.batches import StoredItem
+from orchestrator.durable.batches import ItemResult, StoredItem
 from orchestrator.durable.memory import MemoryRunStore
 from orchestrator.durable.memory_batches import MemoryBatchStore
 from orchestrator.errors import StoreUnavailable
 from orchestrator.service.access.limits import CallerLimits
-from orchestrator.service.batches.events import OVERLAP, Ends
+from orchestrator.service.batches.events import OVERLAP, PAGE, Ends
 from orchestrator.testing.virtual import run_virtual
 from tests.service.batches import (
     Told,
@@ -29,7 +32,7 @@ from tests.service.batches import (
     names,
     told_in,
 )
-from tests.service.world import OLD, Within, bearer, learner
+from tests.service.world import NEW, OLD, Within, bearer, learner
 
 
 async def _whole(service: Within, batch_id: str, last: str | None = None) -> Told:
@@ -308,6 +311,88 @@ def test_a_store_that_goes_away_breaks_the_stream_and_nothing_else() -> None:
             rest = await _whole(service, batch_id, last_id(before))
             assert {u for u, _ in ends_in(before) + ends_in(rest)} == set(names(2))
             assert rest[-1][0] == "ended"
+
+    run_virtual(main())
+
+
+async def _ended(times: Sequence[float]) -> MemoryRunStore:
+    """A store with a batch whose learners came to their ends at these times."""
+    store = MemoryRunStore()
+    rows = [Row(user_id=user, lab_profile_id=NEW) for user in names(len(times))]
+    batch, items = batch_of(rows, policy=Policy(), consumer="c", at=0.0, batch_id="b")
+    await store.batches.create(batch, items)
+    for number, at in enumerate(times, 1):
+        await _end(store, number, at)
+    return store
+
+
+async def _end(
+    store: MemoryRunStore, number: int, at: float, *, outcome: str = "launched", attempt: int = 1
+) -> None:
+    result = ItemResult(outcome=outcome, reason=None, message="")
+    if at:
+        name = f"r{number}-{attempt}"
+        await store.batches.begin("b", number, attempt=attempt, relaunch_id=name, at=at)
+        await store.batches.finish("b", number, result, attempt=attempt, at=at)
+
+
+async def _told(
+    ends: Ends, started_at: float = 0.0, *, all_over: bool = False
+) -> list[tuple[int, int | None]]:
+    new = ends.new(started_at, all_over=all_over)
+    return [(stored.item.number, place) async for stored, place in new]
+
+
+def test_whatever_the_order_of_their_ends_no_id_leads_past_somebody() -> None:
+    async def main() -> None:
+        count = 2 * PAGE + 100
+        # The last in the list was the first to end.
+        store = await _ended([1000.0 + 10 * (count - number) for number in range(count)])
+        whole = await _told(Ends(store, "b", 0.0))
+        assert sorted(number for number, _ in whole) == list(range(1, count + 1))
+        for seen in range(0, count + 1, 37):
+            before = whole[:seen]
+            last = next((place for _, place in reversed(before) if place is not None), 0)
+            rest = await _told(Ends(store, "b", last / 1000))
+            assert {number for number, _ in before + rest} == set(range(1, count + 1))
+
+    run_virtual(main())
+
+
+def test_who_was_stored_later_than_they_ended_is_told_to_one_who_comes_again() -> None:
+    async def main() -> None:
+        store = await _ended([1000.0, 0.0, 1100.0])
+        ends = Ends(store, "b", 0.0)
+        assert await _told(ends) == [(1, 1_000_000), (3, 1_100_000)]
+        await _end(store, 2, 1100.0 - OVERLAP + 1)
+        assert await _told(ends) == [(2, 1_100_000)]
+        assert {n for n, _ in await _told(Ends(store, "b", 1100.0))} == {2, 3}
+
+    run_virtual(main())
+
+
+def test_who_failed_before_it_was_resumed_may_come_to_another_end() -> None:
+    async def main() -> None:
+        store = await _ended([0.0, 1001.0, 1002.0])
+        await _end(store, 1, 1000.0, outcome="failed")
+        ends = Ends(store, "b", 0.0)
+        assert len(await _told(ends, 1010.0)) == 3
+        await _end(store, 1, 1020.0, attempt=2)
+        assert await _told(ends, 1010.0) == [(1, 1_020_000)]
+
+    run_virtual(main())
+
+
+def test_at_the_end_everybody_is_looked_at_once_more() -> None:
+    async def main() -> None:
+        # By the clock of whoever has resumed it, this failure came later.
+        store = await _ended([0.0, 1001.0, 1002.0])
+        await _end(store, 1, 1011.0, outcome="failed")
+        ends = Ends(store, "b", 0.0)
+        assert len(await _told(ends, 1010.0)) == 3
+        await _end(store, 1, 1020.0, attempt=2)
+        assert await _told(ends, 1010.0) == []
+        assert await _told(ends, 1010.0, all_over=True) == [(1, 1_020_000)]
 
     run_virtual(main())
 

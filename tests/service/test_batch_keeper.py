@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,45 @@ def test_one_that_nobody_holds_is_taken_by_one_of_two_that_look_at_once() -> Non
             ]
             assert sum(found) == 6, "each is counted once"
             assert all("lab_relaunch_batches 0.0" in text for text in counted)
+
+    run_virtual(main())
+
+
+class _Stale(MemoryBatchStore):
+    """A store in which each may see a batch before anybody held it; notes who asks to hold it."""
+
+    stale = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: set[str] = set()
+
+    async def history(self, **which: Any) -> tuple[Batch, ...]:
+        found = await super().history(**which)
+        return tuple(replace(one, holder=None) for one in found) if self.stale else found
+
+    async def hold(self, batch_id: str, holder: str, **more: Any) -> Batch:
+        self.asked.add(holder)
+        return await super().hold(batch_id, holder, **more)
+
+
+@pytest.mark.parametrize("stale", [True, False])
+def test_whoever_comes_second_leaves_it(stale: bool) -> None:
+    async def main() -> None:
+        store = MemoryRunStore()
+        store.batches = batches = _Stale()
+        batches.stale = stale
+        first = Within(store=store)
+        second = first.replica()
+        give(first, 2)
+        async with at_work(first) as one, at_work(second):
+            batch_id = await begun(one, asked(2))
+            await asyncio.sleep(20)
+            keepers = (first.app.state.keeper, second.app.state.keeper)
+            assert sorted(keeper.carried_out for keeper in keepers) == [0, 1]
+            assert (len(batches.asked) == 1) != stale, "only what seems free is asked for"
+            await asyncio.sleep(100)
+            assert (await looked_at(one, batch_id))["ended"] == {"launched": 2}
 
     run_virtual(main())
 

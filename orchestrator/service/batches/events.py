@@ -195,7 +195,7 @@ async def _events(
         batch = await ours.store.batches.load(batch_id)
         stands = await standing(batch, ours, keeper)
         told = without_clocks(plain_standing(stands))
-        is_over = _is_over(batch, stands.in_flight, ours.clock.now())
+        is_over = _is_over(batch, ours.clock.now())
         if is_over or told != seen:
             seen = told
             async for stored, place in ends.new(batch.started_at, all_over=is_over):
@@ -220,11 +220,10 @@ def _measured(stands: Standing, throughput: Throughput) -> Standing:
     )
 
 
-def _is_over(batch: Batch, in_flight: int, at: float) -> bool:
+def _is_over(batch: Batch, at: float) -> bool:
     """Whether nothing more will come of it, until it is resumed."""
-    if batch.state is BatchState.RUNNING:
-        return False
-    return batch.state is BatchState.ENDED or not in_flight or not is_held(batch, at)
+    # While somebody holds it, those in flight are still brought to their ends.
+    return batch.state is not BatchState.RUNNING and not is_held(batch, at)
 
 
 def _since(last_event_id: str | None) -> float:

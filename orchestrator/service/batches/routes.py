@@ -74,7 +74,9 @@ async def begin_batch(
 ) -> Any:
     """Relaunch the labs of many learners, or end them; or go on with the batch that did.
 
-    The batch's id is what makes it safe to ask again: ``Idempotency-Key`` is not looked at.
+    The batch's id is what makes it safe to ask again: ``Idempotency-Key`` is not looked at. A batch
+    that is running goes on as it does; one that was stopped or has ended goes on with whoever has
+    not what was asked for, by the policy and at the pace of this request.
     """
     if ours.draining.is_set():
         raise Draining
@@ -273,7 +275,6 @@ async def _stored(batch: StoredBatch, items: Any, ours: ServiceParts) -> tuple[S
 
 async def _gone_on_with(stored: StoredBatch, asking: Asking, ours: ServiceParts) -> StoredBatch:
     """The same request again: what is left of it is done, by the policy and pace of now."""
-    check_resumable(stored)
     if stored.state is BatchState.RUNNING:
         return stored
     if stored.state is BatchState.ENDED:
