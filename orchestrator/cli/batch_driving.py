@@ -62,14 +62,14 @@ async def carry_out(
     run = BatchRun(relauncher, batch, again=again)
     with batch_display(each=not telling.as_json) as display:
         leaving = _Leaving(run, display, telling)
-        # Made here, where a terminal's lines go above the picture.
         out = Lines(sys.stdout, gone=leaving.unread)
+        write = display.say if display.covers_stdout else out.write
         with two_stages(leaving.first, leaving.last):
             ticking = asyncio.create_task(_tick(run, display, relauncher))
             try:
                 async for outcome in run.outcomes():
                     if telling.as_json:
-                        out.write(json.dumps(plain_outcome(outcome)))
+                        write(json.dumps(plain_outcome(outcome)))
                     display.ended(outcome)
             finally:
                 ticking.cancel()

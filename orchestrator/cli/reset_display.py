@@ -41,7 +41,9 @@ _BAR = 60
 
 
 class BatchDisplay(Protocol):
-    """Shows a batch as it goes on."""
+    """Shows a batch as it goes on; ``covers_stdout``: what goes there must go by :meth:`say`."""
+
+    covers_stdout: bool
 
     def ended(self, outcome: ItemOutcome) -> None:
         """A learner's relaunch has ended."""
@@ -58,6 +60,8 @@ class BatchDisplay(Protocol):
 
 class PlainDisplay:
     """A line for each learner that has ended (``each``), and one now and then for all."""
+
+    covers_stdout = False
 
     def __init__(self, lines: Lines, *, each: bool) -> None:
         self._lines = lines
@@ -93,7 +97,8 @@ class PlainDisplay:
 class LiveDisplay:
     """A picture that changes in place."""
 
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: Live, *, covers_stdout: bool) -> None:
+        self.covers_stdout = covers_stdout
         self._live = live
         self._failures: deque[str] = deque(maxlen=_IN_SIGHT)
 
@@ -132,11 +137,9 @@ def batch_display(*, each: bool) -> Iterator[BatchDisplay]:
 
     console = Console(stderr=True, highlight=False)
     # Drawn from the event loop alone: what is drawn changes there.
-    live = Live(
-        console=console, auto_refresh=False, transient=True, redirect_stdout=sys.stdout.isatty()
-    )
+    live = Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False)
     with live, _log_above():
-        display = LiveDisplay(live)
+        display = LiveDisplay(live, covers_stdout=sys.stdout.isatty())
         try:
             yield display
         finally:
