@@ -73,9 +73,9 @@ class Outcome:
     """How a relaunch ended.
 
     ``outcome`` is ``launched``, ``reused``, ``freed``, ``choose``, ``refused``, ``failed``,
-    ``timed_out`` or ``aborted``; ``reason`` a stable code or ``None``. ``url`` enters the lab (or, for ``choose``,
-    the platform's page of active labs); single use, so hand it on, don't open it. ``interrupted``
-    is the outcome of one who stopped following a relaunch that has not ended.
+    ``timed_out`` or ``aborted``; ``reason`` a stable code or ``None``. ``url`` enters the lab (or,
+    for ``choose``, the platform's page of active labs); single use, so hand it on, don't open it.
+    ``interrupted`` is the outcome of one who stopped following a relaunch that has not ended.
     ``waited_seconds`` is the whole time from beginning to end, ``api_calls`` what it took.
     """
 

@@ -33,6 +33,8 @@ class Options(TypedDict, total=False):
 
     ``parameters`` go with the launch, ``note`` with the cancel; ``policy`` replaces the
     relauncher's; ``relaunch_id`` (1 to 64 letters, digits, ``-``, ``_``) replaces a random one.
+    ``repeats`` are the ids of relaunches that this one is one more try of: a lab that one of them
+    launched after all, though no answer came, is entered and not replaced.
 
     With a store only: ``idempotency_key`` (up to 255 characters) names the request, so that it is
     the same relaunch however often it comes; ``priority`` says who begins first where not all can;
@@ -44,6 +46,7 @@ class Options(TypedDict, total=False):
     note: str | None
     policy: Policy | None
     relaunch_id: str | None
+    repeats: tuple[str, ...]
     idempotency_key: str | None
     priority: Priority
     on_conflict: OnConflict
@@ -69,6 +72,9 @@ def new_run(user_id: str, lab_profile_id: int, policy: Policy, options: Options,
         relaunch_id = uuid.uuid4().hex
     elif not _RELAUNCH_ID.fullmatch(relaunch_id):
         raise InvalidRequest("relaunch_id", "takes 1 to 64 letters, digits, '-' and '_'.")
+    repeats = options.get("repeats") or ()
+    if not all(isinstance(r, str) and _RELAUNCH_ID.fullmatch(r) for r in repeats):
+        raise InvalidRequest("repeats", "takes ids of relaunches.")
     return Run(
         relaunch_id=relaunch_id,
         user_id=user_id,
@@ -78,6 +84,7 @@ def new_run(user_id: str, lab_profile_id: int, policy: Policy, options: Options,
         policy=policy,
         created_at=at,
         deadline_at=at + policy.deadline_seconds,
+        repeats=repeats if policy.launch else (),
     )
 
 

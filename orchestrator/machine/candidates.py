@@ -89,6 +89,8 @@ def to_end(run: Run) -> tuple[int, ...]:
 
 def to_inspect(run: Run) -> tuple[int, ...]:
     """The instances worth a look before one of them is displaced, the best candidate first."""
+    if run.repeats:
+        return tuple(i.instance_id for i in run.same_profile)
     if run.policy.displace_instance_id is not None and not run.takers:
         return (run.policy.displace_instance_id,)
     pool = run.running

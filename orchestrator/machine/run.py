@@ -91,6 +91,8 @@ class Run:
     policy: Policy = field(default_factory=Policy)
     created_at: float
     deadline_at: float
+    #: Earlier relaunches that this is one more try of: what they launched after all is no old lab.
+    repeats: tuple[str, ...] = ()
 
     # Where it stands.
     state: State = State.NEW
@@ -190,7 +192,11 @@ class Run:
 
     def is_ours(self, tag: str | None) -> bool:
         """Whether an instance's tag says that this run launched it."""
-        return tag is not None and f"relaunch={self.relaunch_id}" in tag.split()
+        return _names(tag, self.relaunch_id)
+
+    def is_of_an_earlier_try(self, tag: str | None) -> bool:
+        """Whether an instance's tag says that one of those launched it that this run repeats."""
+        return any(_names(tag, relaunch_id) for relaunch_id in self.repeats)
 
     @property
     def same_profile(self) -> tuple[RunningInstance, ...]:
@@ -232,6 +238,10 @@ class Run:
         if self.policy.overlap and self.state is State.PROBING:
             room = max(len(self.running), room or 0) + 1
         return replace(self.parameters, tag=self.tag, max_active_labs=room)
+
+
+def _names(tag: str | None, relaunch_id: str) -> bool:
+    return tag is not None and f"relaunch={relaunch_id}" in tag.split()
 
 
 @cache

@@ -69,6 +69,8 @@ def count_declined(run: Run, event: Event) -> Run:
 
 def inspect(run: Run, event: Inspected) -> Run:
     """Displace the right one, wait for one that is ending already, or refuse."""
+    if run.repeats:
+        return _see_earlier_tries(run, event)
     if run.reusing:
         return _reuse(run, event)
     choice = choose(run, event.details) if event.details else Choice(Verdict.GONE, ())
@@ -95,6 +97,22 @@ def inspect(run: Run, event: Inspected) -> Run:
         target = choice.instance_ids[0] if choice.instance_ids else None
         return room_made(replace(run, target=target, target_gone=True))
     return end(replace(run, named=choice.instance_ids), State.REFUSED, choice.reason)
+
+
+def _see_earlier_tries(run: Run, event: Inspected) -> Run:
+    """Enter the lab that an earlier try launched after all; where there is none, begin anew."""
+    theirs = [
+        d
+        for d in event.details
+        if run.is_of_an_earlier_try(d.tag)
+        and d.phase not in (Phase.ENDING, Phase.SAVING, Phase.GONE)
+        and d.user_id in (None, run.user_id)
+    ]
+    run = replace(run, repeats=())
+    if not theirs:
+        return replace(run, state=State.SURVEYING)
+    new = theirs[0].instance_id
+    return replace(run, state=State.ENTERING, new_instance_id=new, new_is_ours=True)
 
 
 def _reuse(run: Run, event: Inspected) -> Run:

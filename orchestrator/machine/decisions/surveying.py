@@ -32,7 +32,10 @@ def survey(run: Run, event: Surveyed) -> Run:
     run = remember_listing(run, event.labs)
     policy, same = run.policy, run.same_profile
     if same and policy.if_running != "replace":
-        return replace(run, state=State.INSPECTING, reusing=True)
+        return replace(run, state=State.INSPECTING, reusing=True, repeats=())
+    if same and run.repeats:
+        return replace(run, state=State.INSPECTING)
+    run = replace(run, repeats=())
     if listed_protection(run, same):
         # Most likely a refusal; but an exam that is ending by itself stands in nobody's way.
         return replace(run, state=State.INSPECTING)
