@@ -46,8 +46,8 @@ LOOK = 0.2
 class BatchRun:
     """One batch in this process, to be carried out or followed; see the module's docstring.
 
-    ``again``: items that ended without success are tried once more. ``holder``: by this name it
-    holds the batch, already perhaps. Lives in one event loop.
+    What ended without success before the batch was resumed is tried once more. ``holder``: by this
+    name it holds the batch, already perhaps. Lives in one event loop.
     """
 
     def __init__(
@@ -55,14 +55,12 @@ class BatchRun:
         relauncher: AsyncRelauncher,
         batch: Batch,
         *,
-        again: bool = False,
         holder: str | None = None,
     ) -> None:
         self._relauncher = relauncher
         self._store = relauncher.store
         self._clock = relauncher.clock
         self._batch = batch
-        self._again = again
         self._holder = holder or f"batch-{uuid.uuid4().hex[:12]}"
         self._flights: dict[int, Flight] = {}
         self._flying: set[asyncio.Task[None]] = set()
@@ -161,7 +159,7 @@ class BatchRun:
         )
         if self._batch.started_at != before:
             # Resumed meanwhile: what stopped it is over, and those who failed have another try.
-            self._resumed = self._again = True
+            self._resumed = True
             self._stop_reason, self._judge = None, Judge()
         return self._batch.holder == self._holder
 
@@ -177,7 +175,7 @@ class BatchRun:
     # --- carrying out ----------------------------------------------------------------------
 
     async def _carry_out(self) -> None:
-        pending = Pending(self._store, self._batch.batch_id, again=self._again)
+        pending = Pending(self._store, self._batch)
         beating = asyncio.create_task(self._beat(), name="batch beat")
         feeding = asyncio.create_task(self._feed(pending), name="batch feed")
         try:

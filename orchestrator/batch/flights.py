@@ -17,7 +17,7 @@ from typing import TypeVar
 from orchestrator.batch.outcomes import ItemOutcome, outcome_of_stored
 from orchestrator.batch.patience import patiently
 from orchestrator.batch.requests import relaunch_id_of
-from orchestrator.durable.batches import Batch, ItemResult, Mark, StoredItem
+from orchestrator.durable.batches import Batch, Item, ItemResult, Mark, StoredItem
 from orchestrator.durable.store import StoredRun
 from orchestrator.errors import InvalidRequest, RelaunchInFlight, UnknownRelaunch
 from orchestrator.machine.run import Policy
@@ -60,11 +60,9 @@ class Flight:
         self._batch = batch
         self._item = stored.item
         self._attempt = max(stored.attempt, 1) + again
-        self._policy = _policy_for(batch.policy, stored)
+        self._policy = _policy_for(batch.policy, stored.item)
         self._begun_at = relauncher.clock.now() if again else stored.begun_at
-        self._own = relaunch_id_of(
-            batch, relauncher.store.consumer, stored.item.number, self._attempt
-        )
+        self._own = self._id_of(self._attempt)
         self._known = None if again else stored.relaunch_id
         self._marks: list[Mark] = []
 
@@ -72,6 +70,10 @@ class Flight:
     def user_id(self) -> str:
         """Whose item it is."""
         return self._item.user_id
+
+    def _id_of(self, attempt: int) -> str:
+        consumer = self._relauncher.store.consumer
+        return relaunch_id_of(self._batch, consumer, self._item.number, attempt)
 
     async def fly(self) -> ItemOutcome:
         """Bring the item to its end, and keep what it came to."""
@@ -149,6 +151,7 @@ class Flight:
             parameters=self._item.parameters,
             note=self._batch.note,
             policy=self._policy,
+            repeats=tuple(self._id_of(attempt) for attempt in range(1, self._attempt)),
             relaunch_id=self._own,
             idempotency_key=self._own,
             priority=Priority.BULK,
@@ -201,15 +204,13 @@ class Flight:
         self.store_away = is_away
 
 
-def _policy_for(policy: Policy, stored: StoredItem) -> Policy:
-    """The policy of an item: the lab that was named for it, and what its last attempt left."""
-    named = stored.item.displace_instance_id
-    if named is not None:
-        policy = dataclasses.replace(policy, displace_instance_id=named)
-    if stored.result is not None and stored.result.launch_in_doubt:
-        # The lab that is there by now may be the one that was launched for this item.
-        policy = dataclasses.replace(policy, if_running="reuse", displace_instance_id=None)
-    return policy
+def _policy_for(policy: Policy, item: Item) -> Policy:
+    """The policy of an item: where a lab was named for it, no other one may be ended."""
+    if item.displace_instance_id is None:
+        return policy
+    return dataclasses.replace(
+        policy, displace_instance_id=item.displace_instance_id, max_recancels=0
+    )
 
 
 def _result_of(stored: StoredRun, marks: list[Mark]) -> ItemResult:

@@ -11,19 +11,19 @@ from collections.abc import AsyncIterator
 from functools import partial
 
 from orchestrator.batch.patience import patiently
-from orchestrator.durable.batches import StoredItem
+from orchestrator.durable.batches import Batch, StoredItem
 from orchestrator.durable.store import RunStore
 
 PAGE = 500
 
 
 class Pending:
-    """See the module's docstring. ``again``: what ended without success is in it."""
+    """See the module's docstring. What ended without success before the batch was last resumed is
+    tried again."""
 
-    def __init__(self, store: RunStore, batch_id: str, *, again: bool) -> None:
+    def __init__(self, store: RunStore, batch: Batch) -> None:
         self._batches = store.batches
-        self._batch_id = batch_id
-        self._again = again
+        self._batch = batch
         self._flying: set[str] = set()
         self._held_up: dict[str, deque[StoredItem]] = {}
         self._freed: deque[StoredItem] = deque()
@@ -58,18 +58,24 @@ class Pending:
     async def _read(self) -> AsyncIterator[StoredItem]:
         async for stored in self._pages(begun=True, ended=False):
             yield stored
-        if self._again:
-            # Those that have ended by now, not those that end meanwhile.
-            failed = [s async for s in self._pages(ended=True) if s.result and not s.result.ok]
-            for stored in failed:
-                yield stored
+        if self._batch.started_at > self._batch.created_at:
+            async for stored in self._pages(ended=True):
+                if self._is_tried_again(stored):
+                    yield stored
         async for stored in self._pages(begun=False):
             yield stored
+
+    def _is_tried_again(self, stored: StoredItem) -> bool:
+        if stored.result is None or stored.result.ok or stored.ended_at is None:
+            return False
+        return stored.ended_at <= self._batch.started_at
 
     async def _pages(
         self, *, begun: bool | None = None, ended: bool | None = None
     ) -> AsyncIterator[StoredItem]:
-        ask = partial(self._batches.items, self._batch_id, limit=PAGE, begun=begun, ended=ended)
+        ask = partial(
+            self._batches.items, self._batch.batch_id, limit=PAGE, begun=begun, ended=ended
+        )
         after = 0
         while True:
             page = await patiently(partial(ask, after=after))

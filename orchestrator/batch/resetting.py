@@ -140,7 +140,7 @@ async def reset_many(
         batch = await resume(
             store, batch.batch_id, at=clock.now(), pace=asked.pace, policy=asked.policy
         )
-    outcomes = BatchRun(relauncher, batch, again=not is_new).outcomes()
+    outcomes = BatchRun(relauncher, batch).outcomes()
     try:
         async for outcome in outcomes:
             yield outcome

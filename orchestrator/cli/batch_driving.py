@@ -52,14 +52,9 @@ def where_flags(config: Path | None, store: str | None) -> str:
     return f" {shlex.join(given)}" if given else ""
 
 
-async def carry_out(
-    relauncher: AsyncRelauncher, batch: Batch, telling: Telling, *, again: bool
-) -> int:
-    """Carry a batch out, or follow whoever does, to its end; the exit code.
-
-    ``again``: what ended without success is tried once more.
-    """
-    run = BatchRun(relauncher, batch, again=again)
+async def carry_out(relauncher: AsyncRelauncher, batch: Batch, telling: Telling) -> int:
+    """Carry a batch out, or follow whoever does, to its end; the exit code."""
+    run = BatchRun(relauncher, batch)
     with batch_display(each=not telling.as_json) as display:
         leaving = _Leaving(run, display, telling)
         out = Lines(sys.stdout, gone=leaving.unread)

@@ -190,7 +190,7 @@ async def _resume(
             policy=policy,
         )
         say(f"Batch {batch_id} goes on: {counts.ok:,} of {learners(batch.total)} are done.")
-        return await carry_out(parts.relauncher, batch, telling, again=True)
+        return await carry_out(parts.relauncher, batch, telling)
 
 
 async def _abort(loaded: Loaded, batch_id: str, telling: Telling) -> _Aborted:

@@ -108,7 +108,7 @@ class _Reset:
         account = Account(batch=known, counts=counts, bad=(), at=self._now())
         if account.is_held and not self._wanted.dry_run:
             say(f"Another process carries batch {known.batch_id} out; it is followed from here.")
-            return await self._carry_out(known, again=False)
+            return await self._carry_out(known)
         return await self._go_on(known, counts)
 
     async def _known(self) -> Batch | None:
@@ -152,10 +152,10 @@ class _Reset:
             return self._declined()
         # Whoever thought about it for an hour has not used up the time of the batch.
         at = self._now()
-        batch, is_new = await begin(
+        batch, _ = await begin(
             self._store, dataclasses.replace(asked, created_at=at, started_at=at), items
         )
-        return await self._carry_out(batch, again=not is_new)
+        return await self._carry_out(batch)
 
     async def _go_on(self, known: Batch, counts: Counts) -> int:
         items = items_of(self._store, known.batch_id)
@@ -170,10 +170,10 @@ class _Reset:
             pace=self._wanted.pace,
             policy=self._wanted.policy,
         )
-        return await self._carry_out(batch, again=True)
+        return await self._carry_out(batch)
 
-    async def _carry_out(self, batch: Batch, *, again: bool) -> int:
-        code = await carry_out(self._relauncher, batch, self._wanted.telling, again=again)
+    async def _carry_out(self, batch: Batch) -> int:
+        code = await carry_out(self._relauncher, batch, self._wanted.telling)
         if code != exits.INTERRUPTED:
             await prune(self._store, self._loaded)
         return code

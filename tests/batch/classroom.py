@@ -116,10 +116,10 @@ class Classroom:
 class Carrying:
     """A process that carries a batch out in the background."""
 
-    def __init__(self, classroom: Classroom, batch: Batch, *, again: bool = False, **process: Any):
+    def __init__(self, classroom: Classroom, batch: Batch, **process: Any):
         self._clock = classroom.clock
         self.relauncher = classroom.process(**process)
-        self.run = BatchRun(self.relauncher, batch, again=again)
+        self.run = BatchRun(self.relauncher, batch)
         self.outcomes: list[ItemOutcome] = []
         #: The most that were in flight at a moment when one ended.
         self.most = 0

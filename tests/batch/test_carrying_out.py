@@ -64,7 +64,7 @@ def test_a_batch_killed_again_and_again_relaunches_everybody_exactly_once() -> N
         kills = 0
         while batch.state is not BatchState.ENDED:
             batch = await resume(room.store, batch.batch_id, at=room.clock.now())
-            async with room.carrying(batch, again=True) as carrying:
+            async with room.carrying(batch) as carrying:
                 with_luck = asyncio.create_task(carrying.end())
                 await asyncio.wait({with_luck}, timeout=dice.uniform(1, 25))
                 kills += not with_luck.done()
@@ -92,7 +92,7 @@ def test_exams_are_left_alone_and_tried_again_by_another_policy() -> None:
         once_more = await resume(
             room.store, batch.batch_id, at=room.clock.now(), policy=Policy(allow_exam=True)
         )
-        done = await room.carry_out(once_more, again=True)
+        done = await room.carry_out(once_more)
         assert done.told() == {name(6): "launched", name(7): "launched"}
         assert {outcome.attempt for outcome in done.outcomes} == {2}
         assert room.each_once()

@@ -31,7 +31,7 @@ def carried_out(
         here = Classroom(LEARNERS) if classroom is None else classroom()
         batch = await here.batch(**pace)
         async with here.process() as relauncher:
-            return await carry_out(relauncher, batch, telling, again=False), here
+            return await carry_out(relauncher, batch, telling), here
 
     return run_virtual(main())
 
@@ -85,7 +85,7 @@ def test_a_key_that_is_refused_is_a_reason_of_its_own(capsys: pytest.CaptureFixt
         here = Classroom(LEARNERS)
         batch = await here.batch()
         async with here.process(key="wrong") as relauncher:
-            return await carry_out(relauncher, batch, Telling(), again=False)
+            return await carry_out(relauncher, batch, Telling())
 
     assert run_virtual(main()) == exits.STOPPED
     assert "does not accept the API key" in capsys.readouterr().out
@@ -129,7 +129,7 @@ def test_ctrl_c_begins_nobody_any_more_and_lets_the_others_end(
         here = Classroom(LEARNERS)
         batch = await here.batch(concurrency=2)
         async with here.process() as relauncher:
-            code = await carry_out(relauncher, batch, Telling(where=" --store s"), again=False)
+            code = await carry_out(relauncher, batch, Telling(where=" --store s"))
         stored = await here.store.batches.load(batch.batch_id)
         return code, here, batch.batch_id, stored.state
 
@@ -157,7 +157,7 @@ def test_a_second_ctrl_c_leaves_at_once_and_says_how_to_go_on(
         here = Classroom(LEARNERS)
         batch = await here.batch(concurrency=2)
         async with here.process() as relauncher:
-            await carry_out(relauncher, batch, Telling(), again=False)
+            await carry_out(relauncher, batch, Telling())
 
     codes: list[int] = []
 
@@ -209,7 +209,7 @@ def test_what_is_over_is_told_of_a_batch_that_others_have_ended() -> None:
         here = Classroom(LEARNERS)
         batch = await here.batch(here.rows(NEW_LAB)[:2])
         async with here.process() as one, here.process() as two:
-            await carry_out(one, batch, Telling(), again=False)
+            await carry_out(one, batch, Telling())
             return await batch_driving.tell_the_end(
                 two.store, batch.batch_id, Telling(), at=here.clock.now()
             )

@@ -105,8 +105,7 @@ class Keeper:
 
     def _begin(self, batch: Batch, holder: str) -> None:
         # Who failed is tried again once the batch was asked for again.
-        again = batch.started_at > batch.created_at
-        run = BatchRun(self._parts.relauncher, batch, again=again, holder=holder)
+        run = BatchRun(self._parts.relauncher, batch, holder=holder)
         self._runs[batch.batch_id] = run
         task = asyncio.create_task(self._carry_out(run, batch.batch_id))
         self._carrying.add(task)
