@@ -136,12 +136,12 @@ class BatchRun:
 
     async def _go(self) -> None:
         watch = Watch(self._store, self._batch.batch_id)
-        while not await self._hold():
-            await self._note(await watch.look())
+        while not await patiently(self._hold):
+            await patiently(lambda: self._note(watch))
             if self._stop_reason is not None:
                 await self._record_stop()
             await self._clock.wait(max(BEAT, watch.rest), asyncio.Event())
-        await self._note(await watch.look())
+        await patiently(lambda: self._note(watch))
         try:
             self._resumed = True
             while self._resumed:
@@ -163,9 +163,9 @@ class BatchRun:
             self._stop_reason, self._judge = None, Judge()
         return self._batch.holder == self._holder
 
-    async def _note(self, ends: tuple[ItemOutcome, ...]) -> None:
+    async def _note(self, watch: Watch) -> None:
         """What others have brought to an end, and how the items stand."""
-        for outcome in ends:
+        for outcome in await watch.look():
             self._throughput.ended(outcome.ended_at)
             self._told.put_nowait(outcome)
         counts = await self._store.batches.counts(self._batch.batch_id)
@@ -208,6 +208,10 @@ class BatchRun:
 
     async def _feed(self, pending: Pending) -> None:
         """Begin items until none is left or the batch is stopped, then wait for those in flight."""
+        if self._batch.state is BatchState.RUNNING:
+            # Whatever is in the way of others: these are relaunches already.
+            async for stored in pending.begun():
+                self._begin(stored, pending)
         gap, not_before = FIRST_GAP, self._clock.now()
         while True:
             self._wake.clear()
@@ -230,9 +234,8 @@ class BatchRun:
                 continue
             now = self._clock.now()
             if self._may_begin() and now >= not_before:
-                stored = await pending.next()
-                if stored is not None:
-                    self._begin(stored, pending)
+                if (new := await pending.next()) is not None:
+                    self._begin(new, pending)
                     not_before = max(now, not_before + self._gap(gap))
                     gap = max(LEAST_GAP, gap * SHRINKS)
                     continue

@@ -47,7 +47,7 @@ class Flight:
 
     __slots__ = (
         "_attempt", "_batch", "_begun_at", "_item", "_known", "_marks", "_own", "_policy",
-        "_put_off", "_relauncher", "blocked_by", "phase", "store_away",
+        "_put_off", "_relauncher", "_since", "blocked_by", "phase", "store_away",
     )  # fmt: skip
 
     def __init__(self, relauncher: AsyncRelauncher, batch: Batch, stored: StoredItem) -> None:
@@ -56,6 +56,7 @@ class Flight:
         self.blocked_by: str | None = None
         self.store_away = False
         self._put_off: tuple[str, ...] = ()
+        self._since = relauncher.clock.now()
         self._relauncher = relauncher
         self._batch = batch
         self._item = stored.item
@@ -186,7 +187,8 @@ class Flight:
     def _see(self, progress: Progress) -> None:
         before, self.phase = self.phase, progress.phase
         if self.phase == State.BACKING_OFF:
-            self.blocked_by = progress.blocked_by
+            # What was in the way before this process came, need not be any more.
+            self.blocked_by = progress.blocked_by if progress.at >= self._since else None
             # Whose labs fill a limit is asked between two tries.
             self._put_off = (State.PROBING, State.COUNTING) if before in _PROBE else (before,)
         elif self.phase not in self._put_off:

@@ -1,4 +1,4 @@
-"""What a batch has still to begin, in order: what was in flight, what is tried again, the rest.
+"""What a batch goes on with, in order: what is in flight already, what is tried again, the rest.
 
 Read page by page: a hundred thousand learners who wait are rows in the store, and nothing here.
 An item of a learner who has another in flight waits for that one.
@@ -29,6 +29,11 @@ class Pending:
         self._freed: deque[StoredItem] = deque()
         self._rest = self._read()
 
+    async def begun(self) -> AsyncIterator[StoredItem]:
+        """The items that are in flight already, each to be gone on with at once."""
+        async for stored in self._pages(begun=True, ended=False):
+            yield self._take(stored)
+
     async def next(self) -> StoredItem | None:
         """The next item that may begin, which counts as in flight from now on."""
         if self._freed:
@@ -56,8 +61,6 @@ class Pending:
         return stored
 
     async def _read(self) -> AsyncIterator[StoredItem]:
-        async for stored in self._pages(begun=True, ended=False):
-            yield stored
         if self._batch.started_at > self._batch.created_at:
             async for stored in self._pages(ended=True):
                 if self._is_tried_again(stored):

@@ -376,3 +376,25 @@ def test_what_another_process_has_ended_is_told_and_not_begun_again() -> None:
         assert room.each_once()
 
     virtually(test())
+
+
+def test_what_was_in_the_way_of_a_process_that_died_is_not_in_the_way_of_the_next() -> None:
+    async def test() -> None:
+        room = Classroom(30)
+        room.sandbox.faults.add("*:http_503=0*0")
+        batch = await room.batch(concurrency=10)
+        async with room.carrying(batch) as first:
+            await asyncio.sleep(15)
+            assert first.run.standing().obstacle is not None
+            in_flight = first.run.standing().in_flight
+        room.sandbox.faults.faults.clear()
+        async with room.carrying(batch) as second:
+            await asyncio.sleep(0.5)
+            standing = second.run.standing()
+            assert standing.obstacle is None
+            assert standing.in_flight >= in_flight > 1, "all of them are gone on with at once"
+            await second.end()
+        assert second.told() == dict.fromkeys(room.learners, "launched")
+        assert room.each_once()
+
+    virtually(test())
