@@ -178,6 +178,8 @@ def _checked_roles(roles: list[int]) -> tuple[int, ...]:
 
 def _of_type(kind: type, value: Any, what: str) -> Any:
     # Truth values are whole numbers to Python, and to nobody else.
-    if type(value) is not kind:
-        raise Unfit(f"{shown(value)} is not {what}")
-    return value
+    if type(value) is kind:
+        return value
+    if kind is int and isinstance(value, str):
+        raise Unfit(f"{shown(value)} is a text where {what} belongs: write it without quotes")
+    raise Unfit(f"{shown(value)} is not {what}")

@@ -18,6 +18,7 @@ from fnmatch import fnmatchcase
 from orchestrator.batch.asking import Asker
 from orchestrator.errors import CallRefused, InvalidRequest
 from orchestrator.labs import InstanceDetails, Phase, RosterEntry
+from orchestrator.machine.run import Policy
 from orchestrator.ports import AsyncClock, AsyncRoster
 
 #: Seconds by which the two ways to ask may tell a lab's start differently.
@@ -301,6 +302,11 @@ def _used_at(candidate: Candidate) -> float | None:
 
 def _matches(user_id: str | None, globs: Sequence[str]) -> bool:
     return user_id is not None and any(fnmatchcase(user_id, glob) for glob in globs)
+
+
+def saves_what_it_launches(policy: Policy) -> bool:
+    """Whether each launch would be refused: what is selected is saved, and then launched itself."""
+    return policy.launch and policy.displace == "save" and policy.on_saved == "refuse"
 
 
 def describe(criteria: Criteria) -> str:

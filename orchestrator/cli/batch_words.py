@@ -130,7 +130,7 @@ class Account:
 def last_word(told: Account) -> str:
     """What came of it, who has no success and why, and what to do next."""
     batch, counts = told.batch, told.counts
-    have = "have a lab" if batch.policy.launch else "have a free slot"
+    have = "have the lab that was asked for" if batch.policy.launch else "have a free slot"
     took = roughly((batch.ended_at or told.at) - batch.started_at)
     if batch.started_at != batch.created_at:
         took += " since it was resumed"

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import typer
 
 from orchestrator.batch.listing import ListedRow, read_rows
-from orchestrator.batch.selection import Criteria
+from orchestrator.batch.selection import Criteria, saves_what_it_launches
 from orchestrator.cli.batch_driving import Telling, where_flags
 from orchestrator.cli.batch_reports import places_of
 from orchestrator.cli.confirming import unasked
@@ -195,9 +195,16 @@ def reset(
         )
     else:
         who = _listed(file, lab or [], launch=launch)
+    policy = _policy(loaded, launch=launch)
+    if file is None and saves_what_it_launches(policy):
+        raise typer.BadParameter(
+            "--save leaves a saved copy of the very lab that is to be launched again, and each "
+            "launch would be refused for it: add --no-launch, or --on-saved resume or delete; "
+            "nothing was touched."
+        )
     wanted = Wanted(
         who=who,
-        policy=_policy(loaded, launch=launch),
+        policy=policy,
         pace=loaded.pace(),
         batch_id=batch,
         note=note,

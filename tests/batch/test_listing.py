@@ -259,7 +259,10 @@ def test_each_problem_of_a_table(text: str, expected: str) -> None:
         ('{"user": 7, "lab": 1}', "line 1, user_id: is a number; a user id is a text: write it in"),
         ('{"user": true, "lab": 1}', "line 1, user_id: True is not a text"),
         ('{"user": " a", "lab": 1}', "line 1, user_id: ' a' has space around it"),
-        ('{"user": "a", "lab": "1"}', "line 1, lab_profile_id: '1' is not a whole number"),
+        (
+            '{"user": "a", "lab": "1"}',
+            "line 1, lab_profile_id: '1' is a text where a whole number belongs",
+        ),
         ('{"user": "a", "lab": true}', "line 1, lab_profile_id: True is not a whole number"),
         ('{"user": "a", "lab": 1.0}', "line 1, lab_profile_id: 1.0 is not a whole number"),
         ('{"user": "a", "lab": NaN}', "line 1: NaN is no JSON"),

@@ -78,12 +78,13 @@ def test_the_headline_says_it_all() -> None:
     fine = [stored(n) for n in range(1, 29)]
     bad = [stored(29, **EXAM), stored(30, **LATE)]
     assert headline(batch(30), [*fine, *bad]) == (
-        "28 of 30 learners have their lab; 2 do not: 1 exam left alone, 1 still being torn down."
+        "28 of 30 learners have the lab asked for; "
+        "2 do not: 1 exam left alone, 1 still being torn down."
     )
-    assert headline(batch(28), fine) == "All 28 learners have their lab."
-    assert headline(batch(1), fine[:1]) == "The one learner has the lab."
+    assert headline(batch(28), fine) == "All 28 learners have the lab asked for."
+    assert headline(batch(1), fine[:1]) == "The one learner has the lab asked for."
     assert headline(batch(2), [stored(1, **EXAM), stored(2, **EXAM)]) == (
-        "None of 2 learners have their lab; 2 do not: 2 exams left alone."
+        "None of 2 learners have the lab asked for; 2 do not: 2 exams left alone."
     )
     assert headline(batch(0), []) == "There was nobody in this batch, so nothing was done."
 
@@ -138,7 +139,7 @@ def test_an_unfinished_batch_says_so_plainly() -> None:
     running = batch(4, BatchState.RUNNING, held_until=BEGUN + 600)
     now = html(running, items, at=BEGUN + 300)
     assert headline(running, items, at=BEGUN + 300) == (
-        "1 of 4 learners has the lab so far; 1 is under way; 2 were not begun."
+        "1 of 4 learners has the lab asked for so far; 1 is under way; 2 were not begun."
     )
     assert "still being carried out" in now
     assert "resume" not in now
@@ -270,5 +271,8 @@ def test_more_than_5000_are_not_all_listed_and_it_says_where_they_are() -> None:
     assert "The first 5,000 of 6,000." in page.text
     assert f"The first {MOST_NAMED} of 1,500." in page.text
     assert "relaunch batch show networking-thu --report everybody.csv" in page.text
-    assert "4,500 of 6,000 learners have their lab; 1,500 do not: 1,500 still being" in page.text
+    assert (
+        "4,500 of 6,000 learners have the lab asked for; 1,500 do not: 1,500 still being"
+        in page.text
+    )
     assert "learner-6000" not in page.text

@@ -34,7 +34,7 @@ def test_a_class_with_an_exam_in_it() -> None:
         await room.carry_out(batch)
         page, told = await reported(room.store.batches, batch.batch_id, room.clock.now())
         assert headline(page) == (
-            "11 of 12 learners have their lab; 1 does not: 1 exam left alone."
+            "11 of 12 learners have the lab asked for; 1 does not: 1 exam left alone."
         )
         assert "ending it would destroy the attempt" in page
         assert "https://" not in page

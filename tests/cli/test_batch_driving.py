@@ -44,7 +44,7 @@ def test_each_learner_is_a_line_and_the_last_word_is_the_result(
     assert code == exits.ALL_WELL
     assert here.each_once()
     assert said.out.startswith("Batch ")
-    assert f"{LEARNERS} of {LEARNERS} learners have a lab" in said.out
+    assert f"{LEARNERS} of {LEARNERS} learners have the lab that was asked for" in said.out
     lines = said.err.splitlines()
     assert [line.split()[0] for line in lines if "was launched" in line] == list("123456")
     # A teardown takes half a minute, of which is told now and then.
@@ -61,7 +61,7 @@ def test_json_is_an_object_for_each_learner_and_nothing_else(
     assert {one["user_id"] for one in told} == {name(n) for n in range(LEARNERS)}
     assert {one["outcome"] for one in told} == {"launched"}
     assert all(one["url"].startswith("http") for one in told)
-    assert "learners have a lab" in said.err
+    assert "learners have the lab that was asked for" in said.err
 
 
 def test_an_exam_is_a_failure_that_is_named(capsys: pytest.CaptureFixture[str]) -> None:

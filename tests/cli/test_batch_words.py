@@ -122,7 +122,8 @@ def test_the_last_word_says_who_has_no_lab_and_why_and_what_to_do() -> None:
     bad = [stored(n, "refused", "protected_exam") for n in range(1, 26)]
     counts = Counts(waiting=0, in_flight=0, ended={"launched": 75, "refused": 25}, api_calls=400)
     said = last_word(account_of(batch_as(ended_at=NOW), counts, bad))
-    assert "Batch autumn has ended: 75 of 100 learners have a lab. 2 min, 400 API calls." in said
+    assert "Batch autumn has ended: 75 of 100 learners have the lab that was asked for. " in said
+    assert " 2 min, 400 API calls." in said
     assert "How it was for u1." in said
     assert f"How it was for u{NAMED}." in said
     assert f"How it was for u{NAMED + 1}." not in said

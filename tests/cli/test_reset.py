@@ -87,7 +87,10 @@ def test_a_class_from_end_to_end(tmp_path: Path) -> None:
         done = reset(env, file, "--yes", "--report", str(report))
         assert done.returncode == 0, done.stderr
         assert each_once(sandbox)
-        assert f"{len(LEARNERS)} of {len(LEARNERS)} learners have a lab" in done.stdout
+        assert (
+            f"{len(LEARNERS)} of {len(LEARNERS)} learners have the lab that was asked for"
+            in done.stdout
+        )
         for learner in LEARNERS:
             assert f"was launched for user {learner}, lab 1002" in done.stderr
         assert "learner-3" in report.read_text(encoding="utf-8")

@@ -93,3 +93,15 @@ def test_a_platform_that_does_not_answer_the_first_question_is_exit_3(tmp_path: 
         assert "wrong-9f" not in done.stdout + done.stderr
         assert sandbox.ledger.cancels() == []
         assert told(env, "batches")["batches"] == []
+
+
+def test_saving_the_very_labs_that_are_to_be_launched_is_refused_at_the_door(
+    tmp_path: Path,
+) -> None:
+    with a_class(tmp_path) as (sandbox, env, _):
+        done = reset(env, "--all", "--save", "--yes")
+        assert done.returncode == 2
+        assert "add --no-launch" in done.stderr
+        assert sandbox.ledger.requests == []
+        assert told(env, "batches")["batches"] == []
+        assert reset(env, "--all", "--save", "--no-launch", "--dry-run").returncode == 0

@@ -102,7 +102,9 @@ def test_it_asks_once_and_shows_how_it_goes(tmp_path: Path) -> None:
         assert f"0 of {len(LEARNERS)} learners" in here.said
         last = here.said[here.said.rindex(SHOW) :]
         assert HIDE not in last
-        assert f"{len(LEARNERS)} of {len(LEARNERS)} learners have a lab" in last
+        assert (
+            f"{len(LEARNERS)} of {len(LEARNERS)} learners have the lab that was asked for" in last
+        )
         assert "Traceback" not in here.said
 
 

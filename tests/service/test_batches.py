@@ -272,8 +272,9 @@ def test_of_a_list_that_is_wrong_all_over_a_thousand_are_named() -> None:
         asked(1, policy={"launch": False}),
         asked(1, policy={"deadline_seconds": 0}),
         asked(1, nonsense=1),
+        {"select": {"everything": True}, "policy": {"displace": "save"}},
     ],
-    ids=range(14),
+    ids=range(15),
 )
 def test_a_request_that_means_nothing(body: dict[str, Any]) -> None:
     async def main() -> None:

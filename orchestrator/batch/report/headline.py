@@ -121,7 +121,7 @@ def _have(tally: Tally, count: int) -> str:
             done = "there"
         return f"{'is' if singular else 'are'} {done}"
     if tally.batch.policy.launch:
-        return "has the lab" if singular else "have their lab"
+        return "has the lab asked for" if singular else "have the lab asked for"
     return "has a free slot" if singular else "have a free slot"
 
 

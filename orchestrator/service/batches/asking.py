@@ -17,7 +17,13 @@ from typing import Any, Self, TypeVar, cast
 from orchestrator.batch.listing import ListedRow
 from orchestrator.batch.planning import Plan, plan
 from orchestrator.batch.requests import Row, batch_of, fingerprint_of
-from orchestrator.batch.selection import Criteria, Selection, describe, select
+from orchestrator.batch.selection import (
+    Criteria,
+    Selection,
+    describe,
+    saves_what_it_launches,
+    select,
+)
 from orchestrator.durable.batches import Batch, BatchState, Item
 from orchestrator.errors import InvalidBatch, InvalidRequest, UnknownBatch
 from orchestrator.labs import LaunchParameters
@@ -54,6 +60,12 @@ class Asking:
         check_exams(self.policy, caller, ours)
         #: What is to be selected; or those who are listed, as a batch.
         self._who = self._batch(self._rows()) if asked.select is None else _criteria(asked.select)
+        if asked.select is not None and saves_what_it_launches(self.policy):
+            raise InvalidRequest(
+                "policy.displace",
+                "saves the very labs that are to be launched again, and each launch would be "
+                'refused for the saved copy: send "launch": false, or another "on_saved".',
+            )
 
     @classmethod
     async def of(cls, asked: BatchAsked, ours: ServiceParts, caller: Caller) -> Self:
