@@ -4,6 +4,7 @@
   that it will have. Whoever comes after a crash creates it again, and joins it.
 * A relaunch of the same lab that somebody else has in flight is joined; for one of another lab the
   item waits, and begins when that has ended.
+* Whoever has got the lab by a relaunch of their own since the batch was asked for keeps it.
 * While the store is away everything waits; nothing is begun twice, and no end is lost.
 """
 
@@ -18,7 +19,7 @@ from orchestrator.batch.outcomes import ItemOutcome, outcome_of_stored
 from orchestrator.batch.patience import patiently
 from orchestrator.batch.requests import relaunch_id_of
 from orchestrator.durable.batches import Batch, Item, ItemResult, Mark, StoredItem
-from orchestrator.durable.store import StoredRun
+from orchestrator.durable.store import Filter, StoredRun
 from orchestrator.errors import InvalidRequest, RelaunchInFlight, UnknownRelaunch
 from orchestrator.machine.run import Policy
 from orchestrator.machine.vocabulary import State
@@ -131,10 +132,21 @@ class Flight:
             with contextlib.suppress(UnknownRelaunch):
                 await self._patiently(lambda: self._relauncher.attach(str(self._known)))
                 return self._known
-        relaunch_id = await self._created()
+        relaunch_id = await self._had_meanwhile() or await self._created()
         if relaunch_id != self._own:
             await self._note(relaunch_id)
         return relaunch_id
+
+    async def _had_meanwhile(self) -> str | None:
+        """A relaunch by which the learner got the same lab since the batch was asked for."""
+        if not self._policy.launch or self._item.displace_instance_id is not None:
+            return None
+        lately = Filter(user_id=self.user_id, created_since=self._batch.created_at)
+        for stored in await self._patiently(lambda: self._relauncher.store.history(lately)):
+            run = stored.run
+            if run.state is State.LAUNCHED and run.lab_profile_id == self._item.lab_profile_id:
+                return run.relaunch_id
+        return None
 
     async def _created(self) -> str:
         for _ in range(GOES_AFTER):

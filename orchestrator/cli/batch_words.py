@@ -130,7 +130,11 @@ class Account:
 def last_word(told: Account) -> str:
     """What came of it, who has no success and why, and what to do next."""
     batch, counts = told.batch, told.counts
-    have = "have the lab that was asked for" if batch.policy.launch else "have a free slot"
+    have = (
+        "have the lab that was asked for"
+        if batch.policy.launch
+        else "no longer have the lab that was to end"
+    )
     took = roughly((batch.ended_at or told.at) - batch.started_at)
     if batch.started_at != batch.created_at:
         took += " since it was resumed"

@@ -398,3 +398,24 @@ def test_what_was_in_the_way_of_a_process_that_died_is_not_in_the_way_of_the_nex
         assert room.each_once()
 
     virtually(test())
+
+
+def test_whoever_has_pressed_the_button_since_the_batch_began_keeps_that_lab() -> None:
+    async def test() -> None:
+        room = Classroom(6)
+        eager, before = room.learners[-1], room.learners[-2]
+        async with room.process() as button:
+            await button.relaunch(before, NEW_LAB)
+            await asyncio.sleep(1)
+            batch = await room.batch(concurrency=1)
+            async with room.carrying(batch) as carrying:
+                await carrying.until_ended(1)
+                pressed = await button.relaunch(eager, NEW_LAB)
+                await carrying.end()
+        assert carrying.told() == dict.fromkeys(room.learners, "launched")
+        assert room.launched(eager) == 1
+        assert carrying.outcomes[-1].result.lab_instance_id == pressed.lab_instance_id
+        assert carrying.outcomes[-1].relaunch_id == pressed.relaunch_id
+        assert room.launched(before) == 2, "a lab of before is what the batch is to replace"
+
+    virtually(test())

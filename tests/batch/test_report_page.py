@@ -91,7 +91,7 @@ def test_the_headline_says_it_all() -> None:
 
 def test_the_words_fit_what_was_to_be_done() -> None:
     freed = [stored(n, "freed") for n in (1, 2, 3)]
-    assert headline(freeing(3), freed) == "All 3 learners have a free slot."
+    assert headline(freeing(3), freed) == "All 3 learners no longer have the lab that was to end."
     page = Page(html(freeing(3), freed))
     assert "End labs and free their slots, 3 learners, selected by --all --old" in page.text
     saving = batch(3, policy=Policy(launch=False, displace="save"))

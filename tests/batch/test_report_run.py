@@ -56,7 +56,7 @@ def test_a_class_that_is_only_freed() -> None:
         batch = await room.batch(room.rows(lab=1001), policy=Policy(launch=False))
         await room.carry_out(batch)
         page, told = await reported(room.store.batches, batch.batch_id, room.clock.now())
-        assert headline(page) == "All 5 learners have a free slot."
+        assert headline(page) == "All 5 learners no longer have the lab that was to end."
         assert "f-launch" not in page.partition("</style>")[2]
         assert told["counts"] == {
             "total": 5, "waiting": 0, "in_flight": 0, "ok": 5, "not_ok": 0, "ended": {"freed": 5},

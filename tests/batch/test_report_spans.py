@@ -201,3 +201,13 @@ def test_lengths_in_words(seconds: float, words: str) -> None:
 def test_moments_and_columns() -> None:
     assert iso(BEGUN) == "2026-11-01T18:00:00Z"
     assert (colon(65), colon(3600 + 61), colon(9.6)) == ("1:05", "1:01:01", "0:10")
+
+
+def test_a_teardown_that_was_looked_at_late_tells_nothing() -> None:
+    phases = [("displacing", 1), ("tearing_down", 1), ("looking", 8), ("backing_off", 1)]
+    late = [*phases, ("looking", 70), ("launching", 1), ("verifying", 1)]
+    assert teardown_of(stored(seconds=84, marks=marks(*late))) is None
+    soon = [*phases, ("looking", 1), ("launching", 10), ("verifying", 1)]
+    known = teardown_of(stored(seconds=24, marks=marks(*soon)))
+    assert known is not None
+    assert known.over

@@ -135,7 +135,7 @@ def test_the_last_word_says_who_has_no_lab_and_why_and_what_to_do() -> None:
 def test_what_went_well_needs_no_next_step() -> None:
     counts = Counts(waiting=0, in_flight=0, ended={"freed": 100})
     said = last_word(account_of(batch_as(policy=Policy(launch=False), ended_at=NOW), counts))
-    assert "100 of 100 learners have a free slot" in said
+    assert "100 of 100 learners no longer have the lab that was to end" in said
     assert "resume" not in said
 
 

@@ -122,7 +122,7 @@ def _have(tally: Tally, count: int) -> str:
         return f"{'is' if singular else 'are'} {done}"
     if tally.batch.policy.launch:
         return "has the lab asked for" if singular else "have the lab asked for"
-    return "has a free slot" if singular else "have a free slot"
+    return f"no longer {'has' if singular else 'have'} the lab that was to end"
 
 
 def _people(tally: Tally) -> str:

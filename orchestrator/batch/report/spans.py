@@ -6,12 +6,14 @@ The machine has fifteen states; an instructor has five phases. Rules:
   whatever it tries meanwhile; only a wait for the platform shows as that.
 * A teardown is timed from the first ``tearing_down`` until the last of it was left. It is over if
   the item ended well or a launch was accepted after it; otherwise it took *at least* so long.
+  One that was looked at late, since the platform was out of order meanwhile, tells nothing.
 * What is under way keeps no marks: it is shown from when it was begun, open-ended.
 * Marks are of several machines' clocks: whatever lies before what came before it is moved up.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -47,6 +49,9 @@ class Teardown:
     seconds: float
     over: bool
 
+
+#: The share of a teardown that may be spent waiting for the platform before it tells nothing.
+_HELD_UP = 0.2
 
 S = State
 _LOOK = frozenset({S.SURVEYING, S.PROBING, S.COUNTING, S.INSPECTING})
@@ -87,6 +92,13 @@ def teardown_of(stored: StoredItem) -> Teardown | None:
     last = max(n for n, mark in enumerate(marks) if mark.phase in _TEARDOWN)
     later = marks[last + 1 :]
     end = later[0].at if later else stored.ended_at or marks[last].at
+    held = sum(
+        after.at - mark.at
+        for mark, after in itertools.pairwise(marks[first : last + 2])
+        if mark.phase == State.BACKING_OFF
+    )
+    if held > _HELD_UP * (end - marks[first].at):
+        return None
     over = stored.result.ok or any(mark.phase in _ACCEPTED for mark in later)
     return Teardown(max(0.0, end - marks[first].at), over)
 
