@@ -23,6 +23,15 @@ from orchestrator.cli.options import (
     StoreOption,
     variables,
 )
+from orchestrator.cli.policy_options import (
+    POLICY,
+    AllowExamOption,
+    DetectOption,
+    IfRunningOption,
+    OnSavedOption,
+    OverlapOption,
+    ProbeOption,
+)
 from orchestrator.cli.settings import Loaded
 from orchestrator.cli.store_url import NONE
 from orchestrator.cli.stores import is_driven, prune
@@ -32,7 +41,7 @@ from orchestrator.errors import RelaunchInFlight
 from orchestrator.plain import to_plain
 from orchestrator.requests import Options
 
-_POLICY, _LAUNCH = "What may be done", "Launch parameters (passed on as they are)"
+_LAUNCH = "Launch parameters (passed on as they are)"
 Str = str | None
 Int = int | None
 Bool = bool | None
@@ -52,55 +61,29 @@ def run(
         typer.Option(help="When another lab's relaunch is in flight for the learner."),
     ] = None,
     deadline: DeadlineOption = None,
-    if_running: Annotated[
-        Literal["replace", "reuse", "refuse"] | None,
-        typer.Option(help="When this lab is running already.", rich_help_panel=_POLICY),
-    ] = None,
+    if_running: IfRunningOption = None,
     displace: Annotated[
         Literal["cancel", "save"] | None,
-        typer.Option(help="How the old lab makes room.", rich_help_panel=_POLICY),
+        typer.Option(help="How the old lab makes room.", rich_help_panel=POLICY),
     ] = None,
-    overlap: Annotated[
-        Bool,
-        typer.Option(
-            "--overlap/--no-overlap",
-            help="New lab first, then end the old.",
-            rich_help_panel=_POLICY,
-        ),
-    ] = None,
-    allow_exam: Annotated[
-        Bool,
-        typer.Option(
-            "--allow-exam/--no-allow-exam", help="Leave to end an exam.", rich_help_panel=_POLICY
-        ),
-    ] = None,
-    probe: Annotated[
-        Bool,
-        typer.Option(
-            "--probe/--no-probe", help="Try the launch before any harm.", rich_help_panel=_POLICY
-        ),
-    ] = None,
+    overlap: OverlapOption = None,
+    allow_exam: AllowExamOption = None,
+    probe: ProbeOption = None,
     choose: Annotated[
         Literal["oldest", "ask", "named"] | None,
-        typer.Option(help="Which lab makes room.", rich_help_panel=_POLICY),
+        typer.Option(help="Which lab makes room.", rich_help_panel=POLICY),
     ] = None,
     instance: Annotated[
-        Int, typer.Option(help="This lab instance makes room.", rich_help_panel=_POLICY)
+        Int, typer.Option(help="This lab instance makes room.", rich_help_panel=POLICY)
     ] = None,
-    on_saved: Annotated[
-        Literal["refuse", "resume", "delete"] | None,
-        typer.Option(help="When a saved copy is in the way.", rich_help_panel=_POLICY),
-    ] = None,
+    on_saved: OnSavedOption = None,
     on_active_labs_page: Annotated[
         Literal["continue", "choose"] | None,
-        typer.Option(help="When the platform answers with its page.", rich_help_panel=_POLICY),
+        typer.Option(help="When the platform answers with its page.", rich_help_panel=POLICY),
     ] = None,
-    detect: Annotated[
-        Literal["details", "listing", "launch"] | None,
-        typer.Option(help="What a look during the teardown is.", rich_help_panel=_POLICY),
-    ] = None,
+    detect: DetectOption = None,
     max_recancels: Annotated[
-        Int, typer.Option(help="How often a taken slot is freed again.", rich_help_panel=_POLICY)
+        Int, typer.Option(help="How often a taken slot is freed again.", rich_help_panel=POLICY)
     ] = None,
     relaunch_id: Annotated[Str, typer.Option(help="Instead of a random one.")] = None,
     note: Annotated[Str, typer.Option(help="A note that goes with the cancel.")] = None,

@@ -10,7 +10,7 @@ import asyncio
 import dataclasses
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -32,16 +32,23 @@ from orchestrator.cli.options import (
     StoreOption,
     pace_given,
 )
+from orchestrator.cli.policy_options import (
+    AllowExamOption,
+    DetectOption,
+    IfRunningOption,
+    OnSavedOption,
+    OverlapOption,
+    ProbeOption,
+)
 from orchestrator.cli.reset_flow import Wanted, reset_batch
 from orchestrator.cli.settings import Loaded
 from orchestrator.cli.store_url import NONE
 from orchestrator.errors import ConfigurationError
 from orchestrator.machine.run import Policy
 
-_WHO, _WHAT, _POLICY = "Whose labs", "What becomes of them", "What may be done"
+_WHO, _WHAT = "Whose labs", "What becomes of them"
 #: What names the rows' place if they come from stdin.
 STDIN = "-"
-Bool = bool | None
 
 
 def reset(
@@ -97,38 +104,12 @@ def reset(
         str | None, typer.Option(help="A note that goes with each cancel.", rich_help_panel=_WHAT)
     ] = None,
     deadline: DeadlineOption = None,
-    if_running: Annotated[
-        Literal["replace", "reuse", "refuse"] | None,
-        typer.Option(help="When a learner's lab is running already.", rich_help_panel=_POLICY),
-    ] = None,
-    overlap: Annotated[
-        Bool,
-        typer.Option(
-            "--overlap/--no-overlap",
-            help="New lab first, then end the old.",
-            rich_help_panel=_POLICY,
-        ),
-    ] = None,
-    allow_exam: Annotated[
-        Bool,
-        typer.Option(
-            "--allow-exam/--no-allow-exam", help="Leave to end exams.", rich_help_panel=_POLICY
-        ),
-    ] = None,
-    probe: Annotated[
-        Bool,
-        typer.Option(
-            "--probe/--no-probe", help="Try the launch before any harm.", rich_help_panel=_POLICY
-        ),
-    ] = None,
-    on_saved: Annotated[
-        Literal["refuse", "resume", "delete"] | None,
-        typer.Option(help="When a saved copy is in the way.", rich_help_panel=_POLICY),
-    ] = None,
-    detect: Annotated[
-        Literal["details", "listing", "launch"] | None,
-        typer.Option(help="What a look during the teardown is.", rich_help_panel=_POLICY),
-    ] = None,
+    if_running: IfRunningOption = None,
+    overlap: OverlapOption = None,
+    allow_exam: AllowExamOption = None,
+    probe: ProbeOption = None,
+    on_saved: OnSavedOption = None,
+    detect: DetectOption = None,
     concurrency: ConcurrencyOption = None,
     rate: RateOption = None,
     batch_wait: BatchWaitOption = None,
