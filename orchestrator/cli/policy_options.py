@@ -1,4 +1,4 @@
-"""The options by which a command line says what a relaunch may do, the same for one and for many."""
+"""What a relaunch may do, as options of the command line: the same for one and for many."""
 
 from __future__ import annotations
 
