@@ -102,8 +102,7 @@ class Gate:
         self._line: list[Waiter] = []
         self._order = itertools.count()
         #: When to see whose turn is too far away by now, and what had slowed them the last time.
-        self._look_over_at = 0.0
-        self._slowed: tuple[object, ...] = ()
+        self._look_over_at, self._slowed = 0.0, tuple[object, ...]()
         self._pump: asyncio.Task[None] | None = None
         self._arrived = asyncio.Event()
         #: From when on the bucket has a token for a call of a rank.
@@ -257,7 +256,8 @@ class Gate:
                 first = min(self._turn(rank, 0, now) for rank in {w.rank for w in self._line})
                 if first > now:
                     self._arrived.clear()
-                    await self._clock.wait(first - now, self._arrived)
+                    seconds = max(min(first, self._look_over_at) - now, 0.001)
+                    await self._clock.wait(seconds, self._arrived)
                 if self._clock.now() >= first:
                     asked = self._line[:BATCH]
                     verdict = await self._change(self._asking(tuple(w.rank for w in asked)))

@@ -119,6 +119,15 @@ async def test_nobody_is_held_for_long_and_those_sent_away_come_back_one_by_one(
 
 
 @virtual
+async def test_whoever_learns_by_asking_that_the_turn_is_far_away_is_sent_away() -> None:
+    store, limits = MemoryRunStore(), Limits(calls_per_second=0.001, burst=1)
+    wire = Wire()
+    assert await Process(wire, store, limits).call("details") == "details"
+    assert await Process(wire, store, limits).call("details") == "limited"
+    assert asyncio.get_running_loop().time() <= PATIENCE
+
+
+@virtual
 async def test_a_call_is_never_held_for_more_than_half_of_its_time() -> None:
     wire = Wire()
     process = Process(wire, MemoryRunStore(), Limits(calls_per_second=1.0, burst=1))
