@@ -195,6 +195,7 @@ class Flight:
             if progress.phase != self.phase or not self._marks:
                 self._marks.append(Mark(phase=progress.phase, at=progress.at))
             self._see(progress)
+            del progress
 
     def _see(self, progress: Progress) -> None:
         before, self.phase = self.phase, progress.phase
@@ -207,9 +208,10 @@ class Flight:
             self.blocked_by, self._put_off = None, ()
 
     async def _events(self, relaunch_id: str) -> AsyncIterator[Progress]:
-        # The handle, which holds the run, is not kept: thousands wait here.
+        # Neither the handle, which holds the run, nor what was told is kept: thousands wait here.
         async for progress in (await self._relauncher.attach(relaunch_id)).events():
             yield progress
+            del progress
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         return await patiently(call, away=self._be_away)

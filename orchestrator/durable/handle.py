@@ -106,6 +106,7 @@ class AsyncDurableRelaunch(AsyncRelaunch):
         del self  # whoever follows for long needs no more of it, least of all the run
         async for progress in runtime.events(relaunch_id, after=after):
             yield progress
+            del progress
 
     async def result(self) -> Outcome:
         """Wait for the end and return the outcome; giving up waiting changes nothing."""

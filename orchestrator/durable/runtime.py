@@ -146,6 +146,7 @@ class Runtime:
                 for entry in entries:
                     after = entry.progress.sequence
                     yield entry.progress
+                    del entry
                 if entries and (phase := entries[-1].progress.phase) in _PHASES:
                     has_ended = phase in TERMINAL
                     follower.saw(after)
@@ -154,6 +155,7 @@ class Runtime:
                     stored = await self.store.load(relaunch_id)
                     has_ended = stored.finished_at is not None and after >= stored.version
                     follower.saw(min(after, stored.version))
+                    del stored
                 if has_ended:
                     return
                 # Most of the time is spent waiting, by thousands at a time.
