@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 
 from orchestrator.batch.flights import Flight
-from orchestrator.batch.obstacles import Judge, in_the_way, word_of
+from orchestrator.batch.obstacles import Judge, in_the_way, is_systemic, word_of
 from orchestrator.batch.outcomes import ItemOutcome, Obstacle, Standing
 from orchestrator.batch.patience import patiently
 from orchestrator.batch.pending import Pending
@@ -226,6 +226,7 @@ class BatchRun:
             if self._stop_reason is not None:
                 await self._record_stop()
             if is_late or (self._batch.state is not BatchState.RUNNING and not self._flights):
+                await self._record_end_if_nothing_is_left()
                 return
             if self._look_first:
                 # Or the places of an aborted batch would be given to those who wait.
@@ -321,14 +322,27 @@ class BatchRun:
     async def _record_end(self) -> None:
         await self._record(BatchState.ENDED)
 
-    async def _record(self, state: BatchState, reason: str | None = None) -> None:
+    async def _record_end_if_nothing_is_left(self) -> None:
+        """A batch that was stopped when its last items were in flight has ended all the same."""
+        left = self._waiting + self._left_in_flight + len(self._flights)
+        stopped = self._batch.state is BatchState.STOPPED
+        if stopped and not left and not is_systemic(self._batch.reason):
+            await self._record(BatchState.ENDED, was=BatchState.STOPPED)
+
+    async def _record(
+        self,
+        state: BatchState,
+        reason: str | None = None,
+        *,
+        was: BatchState = BatchState.RUNNING,
+    ) -> None:
         """What the batch has come to, unless others have stopped or aborted it meanwhile."""
 
         async def change() -> Batch:
             return await self._store.batches.change(
                 self._batch.batch_id,
                 state,
-                only_from=frozenset({BatchState.RUNNING}),
+                only_from=frozenset({was}),
                 at=self._clock.now(),
                 reason=reason,
             )

@@ -29,8 +29,8 @@ async def begin(store: RunStore, batch: Batch, items: Sequence[Item]) -> tuple[B
     batch. Raises :class:`~orchestrator.errors.InvalidRequest` if the id is another request's.
     """
     if batch.selection is not None:
-        known = await store.batches.find(batch.fingerprint)
-        if known is not None and known.state in _ABORTABLE:
+        known = await unfinished_selection(store, batch.fingerprint, at=batch.created_at)
+        if known is not None:
             return known, False
     stored, is_new = await store.batches.create(batch, items)
     if stored.fingerprint != batch.fingerprint:
@@ -40,6 +40,21 @@ async def begin(store: RunStore, batch: Batch, items: Sequence[Item]) -> tuple[B
             "one, or resume that batch by its id.",
         )
     return stored, is_new
+
+
+async def unfinished_selection(store: RunStore, fingerprint: str, *, at: float) -> Batch | None:
+    """The newest batch of a selection, if anything of it is left to do.
+
+    One whose process died, or was stopped, after all had come to a good end is ended here: it must
+    not be in the way of those who are selected another time.
+    """
+    known = await store.batches.find(fingerprint)
+    if known is None or known.state not in _ABORTABLE:
+        return None
+    if (await store.batches.counts(known.batch_id)).ok < known.total:
+        return known
+    await store.batches.change(known.batch_id, BatchState.ENDED, only_from=_ABORTABLE, at=at)
+    return None
 
 
 async def resume(

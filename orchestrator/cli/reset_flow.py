@@ -18,7 +18,7 @@ from orchestrator.batch.listing import ListedRow
 from orchestrator.batch.plain_plans import plain_plan
 from orchestrator.batch.planning import Plan, plan
 from orchestrator.batch.requests import Row, batch_of, fingerprint_of
-from orchestrator.batch.resetting import begin, resume
+from orchestrator.batch.resetting import begin, resume, unfinished_selection
 from orchestrator.batch.selection import Criteria, Selection, describe, select
 from orchestrator.cli import exits
 from orchestrator.cli.batch_driving import Telling, carry_out, items_of
@@ -34,8 +34,6 @@ from orchestrator.durable.batches import Batch, BatchState, Counts, Item, Pace
 from orchestrator.durable.store import RunStore
 from orchestrator.errors import InvalidRequest, PlatformError, UnknownBatch
 from orchestrator.machine.run import Policy
-
-_UNFINISHED = frozenset({BatchState.RUNNING, BatchState.STOPPED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,8 +118,7 @@ class _Reset:
         else:
             fingerprint = fingerprint_of(self._selection, wanted.policy, consumer)
             if wanted.batch_id is None:
-                found = await self._batches.find(fingerprint)
-                return found if found is not None and found.state in _UNFINISHED else None
+                return await unfinished_selection(self._store, fingerprint, at=self._now())
             batch_id = wanted.batch_id
         try:
             found = await self._batches.load(batch_id)

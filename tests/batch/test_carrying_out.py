@@ -419,3 +419,17 @@ def test_whoever_has_pressed_the_button_since_the_batch_began_keeps_that_lab() -
         assert room.launched(before) == 2, "a lab of before is what the batch is to replace"
 
     virtually(test())
+
+
+def test_a_batch_that_is_stopped_with_its_last_in_flight_has_ended() -> None:
+    async def test() -> None:
+        room = Classroom(5)
+        async with room.carrying(await room.batch()) as carrying:
+            await asyncio.sleep(10)
+            assert carrying.run.standing().waiting == 0
+            carrying.run.stop("interrupted")
+            await carrying.end()
+        assert len(carrying.outcomes) == 5
+        assert carrying.run.batch.state is BatchState.ENDED
+
+    virtually(test())

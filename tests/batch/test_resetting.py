@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from orchestrator import AsyncRelauncher, Policy
-from orchestrator.batch import Row, reset_many
+from orchestrator.batch import Batch, BatchState, Item, ItemResult, Row, reset_many
+from orchestrator.batch.requests import batch_of
+from orchestrator.batch.resetting import begin
 from orchestrator.errors import ConfigurationError, InvalidBatch, InvalidRequest
 from orchestrator.testing.virtual import run_virtual
 from tests.batch.classroom import EXAM, NEW_LAB, Classroom
@@ -94,5 +98,37 @@ def test_without_a_store_there_are_no_batches() -> None:
         with pytest.raises(ConfigurationError, match="store"):
             async for _ in reset_many(AsyncRelauncher(room.process()._platform), room.rows()):
                 pass
+
+    run_virtual(test())
+
+
+@pytest.mark.parametrize("state", [BatchState.RUNNING, BatchState.STOPPED])
+def test_a_selection_that_has_all_come_to_a_good_end_is_not_in_the_way(state: BatchState) -> None:
+    """Its process may have died, or been stopped, before it could say so."""
+
+    async def test() -> None:
+        room = Classroom(2)
+        at = room.clock.now
+
+        def selected(number: int) -> tuple[Batch, tuple[Item, ...]]:
+            rows = [Row(user_id=f"{number}", lab_profile_id=NEW_LAB)]
+            return batch_of(rows, policy=Policy(), consumer="default", at=at(), selection="all")
+
+        old, _ = await begin(room.store, *selected(1))
+        await room.store.batches.begin(old.batch_id, 1, attempt=1, relaunch_id="r", at=at())
+        await room.store.batches.change(
+            old.batch_id, state, only_from=frozenset(BatchState), at=at()
+        )
+        await asyncio.sleep(1)
+        assert await begin(room.store, *selected(2)) == (
+            await room.store.batches.load(old.batch_id),
+            False,
+        ), "somebody is in flight"
+        done = ItemResult(outcome="launched", reason=None, message="")
+        await room.store.batches.finish(old.batch_id, 1, done, attempt=1, at=at())
+        new, is_new = await begin(room.store, *selected(2))
+        assert is_new
+        assert new.batch_id != old.batch_id
+        assert (await room.store.batches.load(old.batch_id)).state is BatchState.ENDED
 
     run_virtual(test())

@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar, cast
 from orchestrator.batch.listing import ListedRow
 from orchestrator.batch.planning import Plan, plan
 from orchestrator.batch.requests import Row, batch_of, fingerprint_of
+from orchestrator.batch.resetting import unfinished_selection
 from orchestrator.batch.selection import (
     Criteria,
     Selection,
@@ -24,7 +25,7 @@ from orchestrator.batch.selection import (
     saves_what_it_launches,
     select,
 )
-from orchestrator.durable.batches import Batch, BatchState, Item
+from orchestrator.durable.batches import Batch, Item
 from orchestrator.errors import InvalidBatch, InvalidRequest, UnknownBatch
 from orchestrator.labs import LaunchParameters
 from orchestrator.machine.run import Policy
@@ -42,7 +43,6 @@ T = TypeVar("T")
 LONG = 1000
 #: Seconds that the platform's answers are waited for.
 WITHIN = 60.0
-_UNFINISHED = (BatchState.RUNNING, BatchState.STOPPED)
 
 
 class Asking:
@@ -95,8 +95,8 @@ class Asking:
                 return found
         if not isinstance(self._who, Criteria):
             return None
-        newest = await batches.find(fingerprint)
-        return newest if newest is not None and newest.state in _UNFINISHED else None
+        at = self._ours.clock.now()
+        return await unfinished_selection(self._ours.store, fingerprint, at=at)
 
     async def new(self) -> tuple[Batch, tuple[Item, ...]]:
         """What is to be stored. Raises :class:`~orchestrator.service.refusals.NothingSelected`."""
