@@ -1,12 +1,12 @@
 """What resetting a class costs: ``python -m tests.benchmarks.batches`` measures it, beside others.
 
-Five thousand learners on the sandbox, in virtual time and over HTTP in real time: by a batch, once
-learning the platform's limit and once told it, and by what people would run instead. Each
-measurement has a process of its own, on a platform of its own.
+Five thousand learners on the sandbox in virtual time, and a thousand over HTTP in real time: by a
+batch, once learning the platform's limit and once told it, and by what people would run instead.
+Each measurement has a process of its own, on a platform of its own.
 
-An hour on two cores. ``quick`` as an argument takes three minutes, and writes no ``results.md``;
-the name of a part (``virtual``, ``real``, ``weights``) measures that part only, and the page keeps
-what was found of the others.
+Half an hour on two cores. ``quick`` as an argument takes three minutes, and writes no
+``results.md``; the name of a part (``virtual``, ``real``, ``weights``) measures that part only, and
+the page keeps what was found of the others.
 """
 
 from __future__ import annotations
@@ -55,9 +55,10 @@ FULL = Plan(
         sleep=60.0,
     ),
     virtual_loop=100,
+    # Five thousand of them would be an hour for all contestants, and tell the same.
     real=Task(
         contestant="taught",
-        learners=5000,
+        learners=1000,
         at_a_time=200,
         rate=100,
         teardown="lognormal:8,0.4",
