@@ -135,6 +135,12 @@ class BatchRun:
     # --- holding and following -------------------------------------------------------------
 
     async def _go(self) -> None:
+        # A process that was frozen for long may find that another has the batch by now: it follows.
+        while not await self._follow_and_carry_out():
+            pass
+
+    async def _follow_and_carry_out(self) -> bool:
+        """Whether there is nothing more to do for this process."""
         watch = Watch(self._store, self._batch.batch_id)
         while not await patiently(self._hold):
             await patiently(lambda: self._note(watch))
@@ -150,6 +156,7 @@ class BatchRun:
         finally:
             with contextlib.suppress(StoreUnavailable):
                 await self._store.batches.let_go(self._batch.batch_id, self._holder)
+        return self._batch.holder == self._holder
 
     async def _hold(self) -> bool:
         """Take the batch, or say that this process still has it; the batch as it is now."""

@@ -433,3 +433,28 @@ def test_a_batch_that_is_stopped_with_its_last_in_flight_has_ended() -> None:
         assert carrying.run.batch.state is BatchState.ENDED
 
     virtually(test())
+
+
+def test_whoever_has_lost_the_batch_follows_the_one_who_has_it() -> None:
+    """After a long freeze another process has taken it over."""
+
+    async def test() -> None:
+        room = Classroom(16)
+        batch = await room.batch(concurrency=4)
+        async with room.carrying(batch) as frozen:
+            await frozen.until_ended(4)
+            # What it holds has run out long ago, as far as the other's clock can tell.
+            later = room.clock.now() + 60
+            taken = await room.store.batches.hold(batch.batch_id, "other", at=later, until=later)
+            assert taken.holder == "other"
+            await asyncio.sleep(5)
+            ended = len(frozen.outcomes)
+            assert frozen.run.standing().waiting > 0
+            await asyncio.sleep(20)
+            assert len(frozen.outcomes) == ended, "it begins nobody"
+            await room.store.batches.let_go(batch.batch_id, "other")
+            await frozen.end()
+        assert frozen.run.batch.state is BatchState.ENDED
+        assert room.each_once()
+
+    virtually(test())
