@@ -43,18 +43,23 @@ async def begin(store: RunStore, batch: Batch, items: Sequence[Item]) -> tuple[B
 
 
 async def unfinished_selection(store: RunStore, fingerprint: str, *, at: float) -> Batch | None:
-    """The newest batch of a selection, if anything of it is left to do.
-
-    One whose process died, or was stopped, after all had come to a good end is ended here: it must
-    not be in the way of those who are selected another time.
-    """
+    """The newest batch of a selection, if anything of it is left to do."""
     known = await store.batches.find(fingerprint)
-    if known is None or known.state not in _ABORTABLE:
+    if known is None or await is_done(store, known, at=at):
         return None
-    if (await store.batches.counts(known.batch_id)).ok < known.total:
-        return known
-    await store.batches.change(known.batch_id, BatchState.ENDED, only_from=_ABORTABLE, at=at)
-    return None
+    return known if known.state in _ABORTABLE else None
+
+
+async def is_done(store: RunStore, batch: Batch, *, at: float) -> bool:
+    """Whether all of a batch has come to a good end.
+
+    If nobody could say so, since its process died or was stopped right then, it is ended here: it
+    must not be in the way of those who are selected another time.
+    """
+    if (await store.batches.counts(batch.batch_id)).ok < batch.total:
+        return False
+    await store.batches.change(batch.batch_id, BatchState.ENDED, only_from=_ABORTABLE, at=at)
+    return True
 
 
 async def resume(
@@ -149,8 +154,7 @@ async def reset_many(
     batch, is_new = await begin(store, asked, items)
     del items
     if not is_new:
-        counts = await store.batches.counts(batch.batch_id)
-        if counts.ok == batch.total:
+        if await is_done(store, batch, at=clock.now()):
             return
         batch = await resume(
             store, batch.batch_id, at=clock.now(), pace=asked.pace, policy=asked.policy

@@ -12,7 +12,7 @@ _REST = 9.0
 
 
 class Watch:
-    """Sees each end once. The first look tells what has ended so far, unless ``skip`` it."""
+    """Sees each end once; what had ended before the first look is not told."""
 
     def __init__(self, store: RunStore, batch_id: str) -> None:
         self._batches = store.batches

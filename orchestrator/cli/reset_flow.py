@@ -18,7 +18,7 @@ from orchestrator.batch.listing import ListedRow
 from orchestrator.batch.plain_plans import plain_plan
 from orchestrator.batch.planning import Plan, plan
 from orchestrator.batch.requests import Row, batch_of, fingerprint_of
-from orchestrator.batch.resetting import begin, resume, unfinished_selection
+from orchestrator.batch.resetting import begin, is_done, resume, unfinished_selection
 from orchestrator.batch.selection import Criteria, Selection, describe, select
 from orchestrator.cli import exits
 from orchestrator.cli.batch_driving import Telling, carry_out, items_of
@@ -96,13 +96,13 @@ class _Reset:
         known = await self._known()
         if known is None:
             return await self._begin()
-        counts = await self._batches.counts(known.batch_id)
-        if counts.ok == known.total:
+        if await is_done(self._store, known, at=self._now()):
             say(
                 f"Batch {known.batch_id} has ended, and all {learners(known.total)} have what was "
                 "asked for: nothing to do. To do it once more, give it another name: --batch NAME"
             )
             return exits.ALL_WELL
+        counts = await self._batches.counts(known.batch_id)
         account = Account(batch=known, counts=counts, bad=(), at=self._now())
         if account.is_held and not self._wanted.dry_run:
             say(f"Another process carries batch {known.batch_id} out; it is followed from here.")

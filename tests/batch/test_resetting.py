@@ -132,3 +132,22 @@ def test_a_selection_that_has_all_come_to_a_good_end_is_not_in_the_way(state: Ba
         assert (await room.store.batches.load(old.batch_id)).state is BatchState.ENDED
 
     run_virtual(test())
+
+
+def test_a_batch_that_nobody_could_call_ended_is_when_it_is_asked_for() -> None:
+    async def test() -> None:
+        room = Classroom(3)
+        async with room.process() as relauncher:
+            done = [outcome async for outcome in reset_many(relauncher, room.rows())]
+            (batch,) = await room.store.batches.history()
+            await room.store.batches.change(
+                batch.batch_id,
+                BatchState.RUNNING,
+                only_from=frozenset(BatchState),
+                at=room.clock.now(),
+            )
+            again = [outcome async for outcome in reset_many(relauncher, room.rows())]
+        assert (len(done), again) == (3, [])
+        assert (await room.store.batches.load(batch.batch_id)).state is BatchState.ENDED
+
+    run_virtual(test())
