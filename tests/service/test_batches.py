@@ -359,6 +359,12 @@ def test_exams_are_for_admins() -> None:
             assert answer.status_code == 202
             (batch,) = await service.store.batches.history()
             assert batch.policy.allow_exam
+            # What an admin has begun, another key can't go on with either.
+            place = f"/batches/{batch.batch_id}"
+            assert (await client.post(f"{place}/stop", headers=bearer())).status_code == 202
+            answer = await client.post(f"{place}/resume", headers=bearer())
+            assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+            assert (await client.post(f"{place}/resume", headers=admin)).status_code == 200
 
     run_virtual(main())
 

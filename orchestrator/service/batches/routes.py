@@ -34,7 +34,7 @@ from orchestrator.service.batches.representations import (
 from orchestrator.service.batches.showing import shown_learner, shown_plan, standing_of
 from orchestrator.service.parts import Ours, ServiceParts
 from orchestrator.service.refusals import BatchAborted, BatchElsewhere, BatchIdTaken, Draining
-from orchestrator.service.relaunches import is_known
+from orchestrator.service.relaunches import check_exams, is_known
 from orchestrator.service.representations import problems
 
 router = APIRouter(tags=["batches"])
@@ -185,6 +185,7 @@ async def resume_batch(
     if ours.draining.is_set():
         raise Draining
     batch = await ours.store.batches.load(batch_id)
+    check_exams(batch.policy, caller, ours)
     pace = asked.over(batch.pace) if asked is not None and asked.says_something else None
     batch = await _resumed(batch, ours, pace=pace)
     keeper.look()
