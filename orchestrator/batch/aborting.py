@@ -27,7 +27,7 @@ async def end_in_flight(relauncher: AsyncRelauncher, batch_id: str) -> None:
         batch, now = await batches.load(batch_id), clock.now()
         if not (await batches.counts(batch_id)).in_flight:
             return
-        if batch.holder is None or batch.held_until is None or batch.held_until <= now:
+        if not batch.is_held(now):
             left = await batches.items(batch_id, begun=True, ended=False)
             await asyncio.gather(*(_end(relauncher, batch, stored) for stored in left))
             return

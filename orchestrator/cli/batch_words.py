@@ -123,8 +123,7 @@ class Account:
     @property
     def is_held(self) -> bool:
         """Whether some process carries it out right now."""
-        until = self.batch.held_until
-        return self.batch.holder is not None and until is not None and until > self.at
+        return self.batch.is_held(self.at)
 
 
 def last_word(told: Account) -> str:

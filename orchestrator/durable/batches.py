@@ -160,6 +160,10 @@ class Batch:
     held_until: float | None = None
     ended_at: float | None = None
 
+    def is_held(self, at: float) -> bool:
+        """Whether somebody who lives carries the batch out."""
+        return self.holder is not None and (self.held_until or 0.0) > at
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:

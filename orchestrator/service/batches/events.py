@@ -27,7 +27,7 @@ from orchestrator.durable.batches import Batch, BatchState, StoredItem
 from orchestrator.durable.store import RunStore
 from orchestrator.logs import get_logger
 from orchestrator.service.access.door import KeyReader
-from orchestrator.service.batches.keeper import Keeper, is_held
+from orchestrator.service.batches.keeper import Keeper
 from orchestrator.service.batches.routes import BatchId, Kept, standing, without_clocks
 from orchestrator.service.batches.showing import shown_learner
 from orchestrator.service.events import EventStream
@@ -223,7 +223,7 @@ def _measured(stands: Standing, throughput: Throughput) -> Standing:
 def _is_over(batch: Batch, at: float) -> bool:
     """Whether nothing more will come of it, until it is resumed."""
     # While somebody holds it, those in flight are still brought to their ends.
-    return batch.state is not BatchState.RUNNING and not is_held(batch, at)
+    return batch.state is not BatchState.RUNNING and not batch.is_held(at)
 
 
 def _since(last_event_id: str | None) -> float:

@@ -95,7 +95,7 @@ class Keeper:
                 batch.origin != "service"
                 or batch.state is not BatchState.RUNNING
                 or batch.batch_id in self._runs
-                or is_held(batch, now)
+                or batch.is_held(now)
             ):
                 continue
             holder = f"service-{uuid.uuid4().hex[:12]}"
@@ -124,8 +124,3 @@ class Keeper:
         finally:
             await outcomes.aclose()  # type: ignore[attr-defined]  # it is a generator
             del self._runs[batch_id]
-
-
-def is_held(batch: Batch, at: float) -> bool:
-    """Whether somebody who lives carries the batch out."""
-    return batch.holder is not None and (batch.held_until or 0.0) > at
